@@ -1,0 +1,356 @@
+//! What is configured: plain data in which every value is legal. Parsing lives in `config/`.
+//!
+//! Two dialects give the same [`Config`]: TOML, and the INI form of Zato's `pickup.conf`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A whole configuration: the good entries, the broken ones, and what is wrong with them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The file it was read from, if any.
+    pub file: Option<PathBuf>,
+    /// The dialect the file was written in.
+    pub dialect: Dialect,
+    /// The `[pickup]` section.
+    pub settings: Settings,
+    /// Every usable `[hot-deploy.user.<name>]` entry, by name.
+    pub pickups: BTreeMap<String, PickupConfig>,
+    /// Every usable `[deployer.<name>]` section, by name.
+    pub deployers: BTreeMap<String, DeployerConfig>,
+    /// Every mistake and warning found, in file order. Entries named here by an error are not in `pickups`.
+    pub problems: Vec<Problem>,
+}
+
+/// The form a configuration file is written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    /// The native dialect.
+    #[default]
+    Toml,
+    /// The INI form of Zato's `pickup.conf`.
+    Zato,
+}
+
+/// The `[pickup]` section: what concerns the whole engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where journal, content store and control socket live. Default: `$STATE_DIRECTORY`, else `./.pickup`.
+    pub state_dir: PathBuf,
+    /// The log filter of the daemon. Default: `info`.
+    pub log: String,
+    /// The form of the daemon's log lines. Default: `text`.
+    pub log_format: LogFormat,
+    /// How long finished deployments stay in the history. Default: 90 days.
+    pub keep_history: Duration,
+    /// How many bytes the content store may hold. Default: 10 GiB.
+    pub store_max: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            state_dir: PathBuf::from(".pickup"),
+            log: "info".into(),
+            log_format: LogFormat::Text,
+            keep_history: Duration::from_secs(90 * 24 * 60 * 60),
+            store_max: 10 << 30,
+        }
+    }
+}
+
+/// The form of the daemon's log lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One line for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// One `[hot-deploy.user.<name>]` entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PickupConfig {
+    /// The free text after `hot-deploy.user.`.
+    pub name: String,
+    /// The directories to watch, absolute.
+    pub pickup_from: Vec<PathBuf>,
+    /// Globs of what is picked up. Default: `*`.
+    pub patterns: Vec<String>,
+    /// What is left alone, in gitignore syntax, after the built-in list and any `.pickupignore`. Default: none.
+    pub ignore: Vec<String>,
+    /// Whether directories below are watched too. Default: true.
+    pub recursive: bool,
+    /// What counts as one artifact. Default: each file.
+    pub unit: UnitKind,
+    /// How long a batch waits for the next change before it closes. Default: 10 ms.
+    pub quiet: Duration,
+    /// How long `quiet` can hold a batch back at most. Default: 1 s.
+    pub quiet_max: Duration,
+    /// How long size and mtime must stand still where nothing stronger proves that a file is complete. Default: 2 s.
+    pub settle: Duration,
+    /// Globs of files whose writers open and close them several times: for these a close proves nothing, and only
+    /// `settle` counts. Default: none.
+    pub settle_patterns: Vec<String>,
+    /// How changes are noticed. Default: `auto`.
+    pub watch: WatchMode,
+    /// How often a polled directory is looked at. Default: 2 s.
+    pub poll_interval: Duration,
+    /// How often everything is compared again, whatever the events said. Default: 10 minutes.
+    pub rescan_interval: Duration,
+    /// What a removed file means. Default: `remove`.
+    pub on_removed: OnRemoved,
+    /// Whether the file leaves the pickup directory once it is live. Default: false.
+    pub delete_after_pickup: bool,
+    /// Which symlinks are followed. Default: those that stay inside the pickup directory.
+    pub symlinks: Symlinks,
+    /// Names of deployers, in order. Default: `default`.
+    pub deploy_to: Vec<String>,
+    /// Whether the entry runs at all. Default: true.
+    pub enabled: bool,
+}
+
+impl PickupConfig {
+    /// An entry that watches `directory` (absolute) with every default.
+    pub fn new(name: impl Into<String>, directory: impl Into<PathBuf>) -> Self {
+        Self {
+            name: name.into(),
+            pickup_from: vec![directory.into()],
+            patterns: vec!["*".into()],
+            ignore: Vec::new(),
+            recursive: true,
+            unit: UnitKind::File,
+            quiet: Duration::from_millis(10),
+            quiet_max: Duration::from_secs(1),
+            settle: Duration::from_secs(2),
+            settle_patterns: Vec::new(),
+            watch: WatchMode::Auto,
+            poll_interval: Duration::from_secs(2),
+            rescan_interval: Duration::from_secs(600),
+            on_removed: OnRemoved::Remove,
+            delete_after_pickup: false,
+            symlinks: Symlinks::Inside,
+            deploy_to: vec!["default".into()],
+            enabled: true,
+        }
+    }
+}
+
+/// What counts as one artifact.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnitKind {
+    /// Each file.
+    #[default]
+    File,
+    /// Each entry directly below the pickup directory.
+    Directory,
+    /// The whole pickup directory.
+    Tree,
+}
+
+/// How changes are noticed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WatchMode {
+    /// By events, and by polling where the file system sends none.
+    #[default]
+    Auto,
+    /// By events only.
+    Native,
+    /// By polling only.
+    Poll,
+    /// Not at all: picked up at start and on `sync`.
+    Off,
+}
+
+/// What a removed file means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRemoved {
+    /// It is removed where it was deployed.
+    #[default]
+    Remove,
+    /// What was deployed stays.
+    Keep,
+}
+
+/// Which symlinks are followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Symlinks {
+    /// Those whose target lies inside the pickup directory.
+    #[default]
+    Inside,
+    /// All of them, wherever they lead.
+    Follow,
+    /// None.
+    Skip,
+}
+
+/// One `[deployer.<name>]` section.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeployerConfig {
+    /// The name `deploy_to` refers to.
+    pub name: String,
+    /// The kind, with the keys of that kind.
+    pub kind: DeployerKind,
+    /// What holds for every kind.
+    pub common: DeployerCommon,
+}
+
+/// The keys that every kind of deployer has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeployerCommon {
+    /// The deadline of each phase. Default: 60 s.
+    pub timeout: Duration,
+    /// How often a failed artifact is tried again before it is quarantined. Default: 3.
+    pub retry: u32,
+    /// The wait before the first retry; it doubles. Default: 1 s.
+    pub retry_backoff: Duration,
+    /// Checks that must all pass before the old version goes. Default: none.
+    pub verify: Vec<VerifyCheck>,
+    /// How long the checks may take to pass. Default: 30 s.
+    pub verify_timeout: Duration,
+}
+
+impl Default for DeployerCommon {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(60),
+            retry: 3,
+            retry_backoff: Duration::from_secs(1),
+            verify: Vec::new(),
+            verify_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One check of `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VerifyCheck {
+    /// `tcp://host:port` accepts a connection. Holds `host:port`.
+    Tcp(String),
+    /// `http://…` answers 2xx. Holds the URL.
+    Http(String),
+    /// `exec:argv…` exits 0. Holds the arguments.
+    Exec(Vec<String>),
+}
+
+/// The kinds of deployers and their keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeployerKind {
+    /// Atomic copies into a plain directory.
+    Copy(CopyConfig),
+    /// Immutable release directories behind a symlink.
+    Release(ReleaseConfig),
+    /// A program that is run for each change.
+    Exec(ExecConfig),
+}
+
+/// `kind = "copy"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyConfig {
+    /// The target directory, absolute; `{pickup}` expands.
+    pub into: String,
+    /// The mode of every deployed file, else the artifact's own. Default: none.
+    pub mode: Option<u32>,
+    /// `user`, `user:group` or `:group` that owns every deployed file. Default: none.
+    pub owner: Option<String>,
+    /// How many leading path components are left out. Default: 0.
+    pub strip: usize,
+    /// Whether a deployed file is on disk before it counts as live. Default: true.
+    pub durable: bool,
+}
+
+/// `kind = "release"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReleaseConfig {
+    /// The directory that holds `releases/` and the link, absolute; `{pickup}` expands.
+    pub into: String,
+    /// How many releases are kept. Default: 5, at least 1.
+    pub keep: usize,
+    /// The name of the symlink to the live release. Default: `current`.
+    pub link: String,
+    /// Paths below the release that are symlinks into `shared/`. Default: none.
+    pub shared: Vec<PathBuf>,
+    /// Whether a release is on disk before it goes live. Default: true.
+    pub durable: bool,
+}
+
+/// `kind = "exec"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecConfig {
+    /// The program and its arguments; no shell. `{pickup}`, `{unit}` and `{generation}` expand.
+    pub command: Vec<String>,
+    /// Run once a unit or once a change set. Default: `unit`.
+    pub per: ExecPer,
+    /// Run to undo a `command` that a later step failed after. Default: none.
+    pub rollback_command: Option<Vec<String>>,
+    /// The working directory, absolute. Default: the configuration's directory.
+    pub cwd: Option<PathBuf>,
+    /// Additions to the environment. Default: none.
+    pub env: BTreeMap<String, String>,
+    /// What the program reads on standard input. Default: the change set as JSON.
+    pub stdin: ExecStdin,
+}
+
+/// How often an `exec` deployer runs its command.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExecPer {
+    /// Once for each unit.
+    #[default]
+    Unit,
+    /// Once for each change set.
+    ChangeSet,
+}
+
+/// What an `exec` deployer's program reads on standard input.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ExecStdin {
+    /// The change set as one JSON object.
+    #[default]
+    Json,
+    /// Nothing.
+    None,
+}
+
+/// One mistake or warning in a configuration file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// Whether the entry still runs.
+    pub severity: Severity,
+    /// The file, if the text came from one.
+    pub file: Option<PathBuf>,
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// The section it concerns, as written: `hot-deploy.user.my.code`, `deployer.web`, `pickup`; empty for the file.
+    pub section: String,
+    /// The key it concerns, if it is one.
+    pub key: Option<String>,
+    /// What is wrong and what was expected, as a sentence without a full stop.
+    pub message: String,
+    /// The nearest valid name, where a name was not known.
+    pub nearest: Option<String>,
+}
+
+/// How bad a [`Problem`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Accepted, but not what somebody may expect.
+    Warning,
+    /// The entry is shown as broken and does not run.
+    Error,
+}

@@ -1,0 +1,242 @@
+//! Stage 6 of 8: a plan in; applied, rolled back or stuck out.
+//!
+//! Authors write [`Deployer`], a typed trait with `async fn`; the engine keeps an object-safe twin of it, made by one
+//! blanket implementation (the shape of OpenDAL's RFC 7740).
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::capture::Digest;
+use crate::change::{Change, ChangeKind, Content};
+use crate::error::Result;
+use crate::path::UnitPath;
+
+/// A serialisable fact about a deployment: paths, digests, a pid with its start time, ports. Never a handle, because
+/// recovery needs it after a crash.
+pub trait Receipt: Serialize + DeserializeOwned + Send + Sync + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Receipt for T {}
+
+/// What one call of a deployer is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// One unit at a time.
+    #[default]
+    Unit,
+    /// The whole pickup at once: the unit's path is empty, its content is the tree of everything that is to be live,
+    /// and [`Unit::changes`] says what changed.
+    Pickup,
+}
+
+/// Whether a deployer takes a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Accepted,
+    /// It does not, for this reason; the other deployers of the pickup are asked all the same.
+    Refused(String),
+}
+
+/// What became of something that was live.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Observed {
+    /// It is as it was deployed.
+    Alive,
+    /// Somebody changed it; says what.
+    Drifted(String),
+    /// It is not there any more.
+    Gone,
+}
+
+/// One unit of work for a deployer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unit {
+    /// The name of the pickup.
+    pub pickup: String,
+    /// The path below the pickup directory; empty for the whole of it.
+    pub path: UnitPath,
+    /// What happened to it.
+    pub change: ChangeKind,
+    /// What it consists of; `None` exactly when it is removed.
+    pub content: Option<Content>,
+    /// The digest that was live before, if any was.
+    pub previous: Option<Digest>,
+    /// The generation this becomes part of, counted from 1 for each pickup.
+    pub generation: u64,
+    /// The changes this unit stands for: itself, or in [`Scope::Pickup`] all of the change set.
+    pub changes: Arc<[Change]>,
+}
+
+impl Unit {
+    /// The identity of the content, if there is content.
+    pub fn digest(&self) -> Option<Digest> {
+        self.content.as_ref().map(Content::digest)
+    }
+}
+
+/// What a deployer may use while it works: everything from outside comes through here, so that tests are deterministic.
+#[derive(Clone, Debug)]
+pub struct Context {
+    scratch: PathBuf,
+    deadline: Instant,
+    cancel: CancellationToken,
+    output: Arc<Mutex<String>>,
+}
+
+/// How many bytes of a deployer's output go into a record.
+pub(crate) const OUTPUT_MAX: usize = 16 << 10;
+
+impl Context {
+    /// Makes a context whose `scratch` directory the deployer may fill; `timeout` bounds the phase.
+    pub fn new(scratch: impl Into<PathBuf>, now: Instant, timeout: Duration) -> Self {
+        Self {
+            scratch: scratch.into(),
+            deadline: now + timeout,
+            cancel: CancellationToken::new(),
+            output: Arc::default(),
+        }
+    }
+
+    /// The same context, cancelled together with `cancel`.
+    #[must_use]
+    pub(crate) fn cancelled_by(mut self, cancel: &CancellationToken) -> Self {
+        self.cancel = cancel.child_token();
+        self
+    }
+
+    /// A private directory for this deployer and generation, on the file system of the state directory. It may not
+    /// exist yet; it is removed once the generation is retired.
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    /// When this phase must be over.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Waits until the work is to be given up.
+    pub async fn cancelled(&self) {
+        self.cancel.cancelled().await;
+    }
+
+    /// Whether the work is to be given up.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// Adds to what is shown when the deployment fails, such as a program's output. Only the last 16 KiB are kept.
+    pub fn output(&self, text: &str) {
+        let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        output.push_str(text);
+        if output.len() > OUTPUT_MAX {
+            let mut from = output.len() - OUTPUT_MAX;
+            while !output.is_char_boundary(from) {
+                from += 1;
+            }
+            output.drain(..from);
+        }
+    }
+
+    /// Takes what was added so far.
+    pub(crate) fn take_output(&self) -> String {
+        std::mem::take(&mut self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// Makes captured units live somewhere.
+///
+/// The engine calls the phases in this order: [`check`](Self::check), [`stage`](Self::stage),
+/// [`activate`](Self::activate), [`verify`](Self::verify), and [`retire`](Self::retire) once the whole transaction is
+/// committed; [`revert`](Self::revert) instead of what is left, from any point. A unit that is removed goes through
+/// [`check`](Self::check) and [`remove`](Self::remove); should a later step fail, the engine stages and activates the
+/// previous content again.
+///
+/// Every phase is idempotent for the same receipt, because recovery repeats phases after a crash: `revert`, `retire`
+/// and `remove` succeed when there is nothing left to do. Each is dropped at its deadline.
+pub trait Deployer: Send + Sync + 'static {
+    /// What was prepared beside the old version.
+    type Staged: Receipt;
+    /// What is live.
+    type Live: Receipt;
+
+    /// What one call is about. Default: one unit.
+    fn scope(&self) -> Scope {
+        Scope::Unit
+    }
+
+    /// Whether this deployer takes the unit at all. Cheap and pure. Default: yes.
+    fn accepts(&self, unit: &Unit) -> Verdict {
+        let _ = unit;
+        Verdict::Accepted
+    }
+
+    /// Judges the unit without side effects: this is the dry run. Default: nothing to object.
+    fn check(&self, cx: &Context, unit: &Unit, old: Option<&Self::Live>) -> impl Future<Output = Result<()>> + Send {
+        let _ = (cx, unit, old);
+        async { Ok(()) }
+    }
+
+    /// Prepares the unit beside what is live; nobody sees it yet.
+    fn stage(
+        &self,
+        cx: &Context,
+        unit: &Unit,
+        old: Option<&Self::Live>,
+    ) -> impl Future<Output = Result<Self::Staged>> + Send;
+
+    /// Makes what was staged live. The shortest step.
+    fn activate(
+        &self,
+        cx: &Context,
+        unit: &Unit,
+        staged: &Self::Staged,
+        old: Option<&Self::Live>,
+    ) -> impl Future<Output = Result<Self::Live>> + Send;
+
+    /// Proves that what is live works. Default: nothing to prove.
+    fn verify(&self, cx: &Context, unit: &Unit, live: &Self::Live) -> impl Future<Output = Result<()>> + Send {
+        let _ = (cx, unit, live);
+        async { Ok(()) }
+    }
+
+    /// Takes back what was staged, whether it was activated or not: afterwards `old` is live again.
+    fn revert(
+        &self,
+        cx: &Context,
+        unit: &Unit,
+        staged: &Self::Staged,
+        old: Option<&Self::Live>,
+    ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Lets go of what only a revert would have needed. Default: nothing.
+    fn retire(
+        &self,
+        cx: &Context,
+        unit: &Unit,
+        staged: &Self::Staged,
+        old: Option<&Self::Live>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (cx, unit, staged, old);
+        async { Ok(()) }
+    }
+
+    /// Takes what is live away. Default: nothing is taken away.
+    fn remove(&self, cx: &Context, unit: &Unit, live: &Self::Live) -> impl Future<Output = Result<()>> + Send {
+        let _ = (cx, unit, live);
+        async { Ok(()) }
+    }
+
+    /// Looks whether what is live still is. Default: it is.
+    fn observe(&self, cx: &Context, live: &Self::Live) -> impl Future<Output = Result<Observed>> + Send {
+        let _ = (cx, live);
+        async { Ok(Observed::Alive) }
+    }
+}

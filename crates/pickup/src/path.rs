@@ -1,0 +1,175 @@
+//! The name of an artifact: its path below the pickup directory, in the bytes the file system gave.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A relative path below a pickup directory: no root, no `..`, no `.`; empty for the whole directory.
+///
+/// Names that are not UTF-8 are kept byte for byte. Serialised as a string, or as `{"bytes": "<hex>"}` where
+/// a name is not UTF-8.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UnitPath(PathBuf);
+
+impl UnitPath {
+    /// The whole pickup directory.
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// Takes a relative path, or `None` if it is absolute or leaves its directory.
+    pub fn new(path: impl AsRef<Path>) -> Option<Self> {
+        let mut clean = PathBuf::new();
+        for component in path.as_ref().components() {
+            match component {
+                Component::Normal(name) => clean.push(name),
+                Component::CurDir => {}
+                Component::ParentDir | Component::RootDir | Component::Prefix(_) => return None,
+            }
+        }
+        Some(Self(clean))
+    }
+
+    /// The path of the entry `name` below this one.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<OsStr>) -> Self {
+        Self(self.0.join(name.as_ref()))
+    }
+
+    /// The path as the standard library's type.
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Whether this is the whole pickup directory.
+    pub fn is_root(&self) -> bool {
+        self.0.as_os_str().is_empty()
+    }
+
+    /// The last component, or `None` for the root.
+    pub fn file_name(&self) -> Option<&OsStr> {
+        self.0.file_name()
+    }
+
+    /// The first component as a path of its own: the unit that holds this path when units are directories.
+    #[must_use]
+    pub fn first(&self) -> Self {
+        Self(self.0.iter().next().map(PathBuf::from).unwrap_or_default())
+    }
+
+    /// The containing directory, or `None` for the root.
+    pub fn parent(&self) -> Option<Self> {
+        self.0.parent().map(|parent| Self(parent.to_path_buf()))
+    }
+
+    /// Whether this path is `other` or lies below it.
+    pub fn starts_with(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
+    /// This path as seen from `base`, or `None` if it does not lie below it.
+    pub fn below(&self, base: &Self) -> Option<Self> {
+        self.0.strip_prefix(&base.0).ok().map(|rest| Self(rest.to_path_buf()))
+    }
+}
+
+impl fmt::Display for UnitPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_root() { f.write_str(".") } else { self.0.display().fmt(f) }
+    }
+}
+
+impl Serialize for UnitPath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.to_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => Encoded::Bytes { bytes: hex(self.0.as_os_str().as_encoded_bytes()) }.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for UnitPath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = match Encoded::deserialize(deserializer)? {
+            Encoded::Text(text) => PathBuf::from(text),
+            Encoded::Bytes { bytes } => {
+                PathBuf::from(unhex(&bytes).ok_or_else(|| serde::de::Error::custom("a path in hexadecimal"))?)
+            }
+        };
+        Self::new(path).ok_or_else(|| serde::de::Error::custom("a relative path without `..`"))
+    }
+}
+
+/// A path for programs: text where it is UTF-8, else its bytes.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Encoded {
+    Text(String),
+    Bytes { bytes: String },
+}
+
+/// Serialises absolute paths the same way, for receipts: `#[serde(with = "path::exact")]`.
+pub(crate) mod exact {
+    use super::*;
+
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        match path.to_str() {
+            Some(text) => serializer.serialize_str(text),
+            None => Encoded::Bytes { bytes: hex(path.as_os_str().as_encoded_bytes()) }.serialize(serializer),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        match Encoded::deserialize(deserializer)? {
+            Encoded::Text(text) => Ok(PathBuf::from(text)),
+            Encoded::Bytes { bytes } => {
+                unhex(&bytes).map(PathBuf::from).ok_or_else(|| serde::de::Error::custom("a path in hexadecimal"))
+            }
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(unix)]
+fn unhex(text: &str) -> Option<std::ffi::OsString> {
+    use std::os::unix::ffi::OsStringExt;
+    if !text.len().is_multiple_of(2) {
+        return None;
+    }
+    let pairs = (0..text.len()).step_by(2);
+    let bytes: Option<Vec<u8>> = pairs.map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok()).collect();
+    bytes.map(std::ffi::OsString::from_vec)
+}
+
+#[cfg(not(unix))]
+fn unhex(_text: &str) -> Option<std::ffi::OsString> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_leaves_its_directory_is_no_unit() {
+        for bad in ["/etc/passwd", "../x", "a/../../b"] {
+            assert_eq!(UnitPath::new(bad), None, "{bad}");
+        }
+        assert_eq!(UnitPath::new("./a//b/").unwrap().as_path(), Path::new("a/b"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_name_that_is_not_utf_8_survives_serialisation() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = UnitPath::new(OsStr::from_bytes(b"a\xff/b")).unwrap();
+        let text = serde_json::to_string(&path).unwrap();
+        assert_eq!(text, r#"{"bytes":"61ff2f62"}"#);
+        assert_eq!(serde_json::from_str::<UnitPath>(&text).unwrap(), path);
+    }
+}

@@ -1,0 +1,1 @@
+//! Which paths are left alone, and by which rule.

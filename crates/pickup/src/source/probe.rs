@@ -1,0 +1,1 @@
+//! One look at one path: `lstat`, symlink policy, read lease.

@@ -1,0 +1,1 @@
+//! Listing directories: at start, after an overflow, and when polling.

@@ -1,0 +1,1 @@
+//! Whether an archive or a program file is whole, told from its bytes.

@@ -1,0 +1,1 @@
+//! Examples that see only the public API of `pickup`: see `examples/*.rs`.
