@@ -2,12 +2,17 @@
 //!
 //! Pure: what is captured is compared with what was acknowledged, and the difference is a change set.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::capture::{CapturedFile, Digest};
 use crate::path::UnitPath;
+
+pub(crate) mod gather;
+#[cfg(test)]
+mod tests;
 
 /// What happened to a unit, seen from what was deployed last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,6 +78,20 @@ impl Content {
         }
     }
 
+    /// Whether nothing about the other differs: neither content nor names nor modes.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::File(one), Self::File(other)) => one.digest == other.digest && one.mode == other.mode,
+            (Self::Tree(one), Self::Tree(other)) => {
+                let same = |(one, other): (&TreeFile, &TreeFile)| {
+                    one.path == other.path && one.file.digest == other.file.digest && one.file.mode == other.file.mode
+                };
+                one.len() == other.len() && one.iter().zip(other.iter()).all(same)
+            }
+            (Self::File(_), Self::Tree(_)) | (Self::Tree(_), Self::File(_)) => false,
+        }
+    }
+
     /// The length of all files together, in bytes.
     pub fn size(&self) -> u64 {
         match self {
@@ -93,4 +112,53 @@ pub struct Change {
     pub content: Option<Content>,
     /// The digest that was live before, if any was.
     pub previous: Option<Digest>,
+}
+
+/// Compares what is wanted with what was acknowledged, for the units in `dirty` only.
+///
+/// `touched` names units whose file was touched since: they are deployed again although nothing in them differs.
+pub(crate) fn compare(
+    dirty: &BTreeSet<UnitPath>,
+    touched: &BTreeSet<UnitPath>,
+    wanted: impl Fn(&UnitPath) -> Option<Content>,
+    live: &BTreeMap<UnitPath, Content>,
+) -> Vec<Change> {
+    let change = |path: &UnitPath| {
+        let (wanted, live) = (wanted(path), live.get(path));
+        let kind = match (live, &wanted) {
+            (None, None) => None, // It came and went, and nobody downstream ever saw it.
+            (None, Some(_)) => Some(ChangeKind::Added),
+            (Some(_), None) => Some(ChangeKind::Removed),
+            (Some(live), Some(wanted)) if !live.is_same(wanted) => Some(ChangeKind::Modified),
+            (Some(_), Some(_)) if touched.contains(path) => Some(ChangeKind::Touched),
+            (Some(_), Some(_)) => None, // Edited back, or saved without a change of ours to see.
+        };
+        kind.map(|kind| Change { path: path.clone(), kind, content: wanted, previous: live.map(Content::digest) })
+    };
+    dirty.iter().filter_map(change).collect()
+}
+
+/// How many removals in one change set are never an accident.
+const REMOVALS_TRUSTED: usize = 20;
+
+/// Why removals are not believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// The directory is empty where it held several units, or was found empty without anybody being seen to empty it.
+    Emptied,
+    /// More than half of the units, and more than 20, are gone at once.
+    Many,
+}
+
+/// Whether `gone` removals out of `live` units are believed. `seen` says that each was reported as it happened, and not
+/// found by a listing.
+pub(crate) fn doubt(gone: usize, live: usize, seen: bool) -> Option<Doubt> {
+    match () {
+        () if gone == 0 => None,
+        // Deleting the only file, while we watch, is somebody deleting a file.
+        () if gone == live && (gone > 1 || !seen) => Some(Doubt::Emptied),
+        () if gone > REMOVALS_TRUSTED && gone * 2 > live => Some(Doubt::Many),
+        () => None,
+    }
 }

@@ -6,7 +6,10 @@ pub mod change;
 pub mod config;
 pub mod deploy;
 mod error;
+pub mod event;
 mod path;
+mod plan;
+mod settle;
 
 mod source;
 

@@ -1,0 +1,117 @@
+//! When a change set closes: quiet, or a cap, or one atomic change alone.
+//!
+//! Pure: what changed is noted with the time it was seen, and the answer is which units may go.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::path::UnitPath;
+
+/// How long a removal is held back, because editors and git delete a file just before they create it again.
+const REMOVAL_GRACE: Duration = Duration::from_millis(200);
+
+/// What was noted about a unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Noted {
+    /// A file is complete: nothing more can be known about it.
+    Complete,
+    /// Something inside a directory changed, and more may come.
+    Inside,
+    /// A path is gone.
+    Gone,
+}
+
+/// How long each kind of change waits for company.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Patience {
+    /// How long a batch waits for the next change.
+    pub quiet: Duration,
+    /// How long `quiet` can hold it back at most.
+    pub quiet_max: Duration,
+    /// How long a directory that is one artifact must stand still.
+    pub settle: Duration,
+    /// Whether one complete file may go at once when nothing else moves.
+    pub alone_at_once: bool,
+}
+
+/// The units that changed since the last change set closed.
+#[derive(Debug)]
+pub(crate) struct Gathering {
+    patience: Patience,
+    dirty: BTreeMap<UnitPath, Held>,
+    opened: Option<Instant>,
+    moved: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    until: Instant,
+    noted: Noted,
+}
+
+impl Gathering {
+    pub(crate) fn new(patience: Patience) -> Self {
+        Self { patience, dirty: BTreeMap::new(), opened: None, moved: None }
+    }
+
+    /// Notes that something about `unit` changed at `now`.
+    pub(crate) fn note(&mut self, now: Instant, unit: UnitPath, noted: Noted) {
+        let until = match noted {
+            Noted::Complete => now,
+            Noted::Inside => now + self.patience.settle,
+            Noted::Gone => now + REMOVAL_GRACE.max(self.patience.quiet),
+        };
+        // A file that comes back during the grace of its removal need not wait for the rest of it.
+        self.dirty.insert(unit, Held { until, noted });
+        self.opened.get_or_insert(now);
+        self.moved = Some(now);
+    }
+
+    /// Takes the units that may go now, or none. `unsettled` says whether a unit has a path that is still written to;
+    /// `moving` whether any path at all has.
+    pub(crate) fn close(
+        &mut self,
+        now: Instant,
+        moving: bool,
+        unsettled: impl Fn(&UnitPath) -> bool,
+    ) -> BTreeSet<UnitPath> {
+        let alone = self.patience.alone_at_once
+            && !moving
+            && self.dirty.len() == 1
+            && self.dirty.values().all(|held| held.noted == Noted::Complete);
+        if !alone && self.batch_deadline().is_none_or(|deadline| deadline > now) {
+            return BTreeSet::new();
+        }
+        let may_go = |(unit, held): (&UnitPath, &Held)| held.until <= now && !unsettled(unit);
+        let closed: BTreeSet<UnitPath> =
+            self.dirty.iter().filter(|entry| may_go(*entry)).map(|(unit, _)| unit.clone()).collect();
+        if !closed.is_empty() {
+            self.dirty.retain(|unit, _| !closed.contains(unit));
+            self.opened = (!self.dirty.is_empty()).then_some(now);
+        }
+        closed
+    }
+
+    fn batch_deadline(&self) -> Option<Instant> {
+        let (opened, moved) = (self.opened?, self.moved?);
+        Some((moved + self.patience.quiet).min(opened + self.patience.quiet_max))
+    }
+
+    /// When [`close`](Self::close) may have something to give. A unit with unsettled paths is not counted: it is asked
+    /// for again when they settle.
+    pub(crate) fn next_deadline(&self, unsettled: impl Fn(&UnitPath) -> bool) -> Option<Instant> {
+        let batch = self.batch_deadline()?;
+        let waits = self.dirty.iter().filter(|(unit, _)| !unsettled(unit)).map(|(_, held)| held.until);
+        waits.min().map(|until| until.max(batch))
+    }
+
+    /// Whether `unit` waits here.
+    pub(crate) fn contains(&self, unit: &UnitPath) -> bool {
+        self.dirty.contains_key(unit)
+    }
+
+    /// How many units wait here.
+    pub(crate) fn len(&self) -> usize {
+        self.dirty.len()
+    }
+}

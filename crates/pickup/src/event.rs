@@ -1,0 +1,233 @@
+//! Stage 8 of 8: durable records in, what subscribers see out.
+//!
+//! Events are for programs, logs are for people: every event is logged by the engine as well, in one line.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::capture::Digest;
+use crate::change::{ChangeKind, Doubt};
+use crate::path::UnitPath;
+
+/// The version of the events' shape. A field may be added within a version; nothing is renamed or removed.
+pub const EVENT_VERSION: u32 = 1;
+
+/// Something that happened, as a subscriber sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// [`EVENT_VERSION`].
+    pub version: u32,
+    /// Counts up by one from 1, in each run of the engine.
+    pub sequence: u64,
+    /// When, in milliseconds since the Unix epoch.
+    pub at: i64,
+    /// The pickup concerned; empty for the engine as a whole.
+    pub pickup: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The kinds of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The pickup watches, and what was there at its start has been seen.
+    Watching {
+        /// How many files it knows.
+        files: usize,
+        /// How many directories it watches.
+        directories: usize,
+        /// Whether it polls, and why.
+        polling: Option<String>,
+    },
+    /// A pickup directory is not to be had; nothing is undeployed because of it.
+    Unavailable {
+        /// The directory.
+        directory: String,
+        /// Why.
+        reason: String,
+    },
+    /// A unit is live.
+    Deployed {
+        /// The unit.
+        unit: UnitPath,
+        /// What happened to it.
+        change: ChangeKind,
+        /// The identity of its content; `None` when it was removed.
+        digest: Option<Digest>,
+        /// The generation it went live with.
+        generation: u64,
+        /// The deployers that took it, in order.
+        deployers: Vec<String>,
+        /// From the first sight of the change to the commit, in milliseconds.
+        took: u64,
+    },
+    /// A change failed; what was live before is live again.
+    RolledBack {
+        /// The units of the transaction group.
+        units: Vec<UnitPath>,
+        /// The generation it would have been.
+        generation: u64,
+        /// What failed and why.
+        cause: String,
+        /// The last output of what failed.
+        output: String,
+        /// In how many milliseconds it is tried again; `None` if it is quarantined.
+        retry_in: Option<u64>,
+    },
+    /// A change failed and could not be taken back in full: somebody has to look.
+    Stuck {
+        /// The units of the transaction group.
+        units: Vec<UnitPath>,
+        /// The generation it would have been.
+        generation: u64,
+        /// What failed and why.
+        cause: String,
+        /// What went wrong while it was taken back.
+        undo_errors: Vec<String>,
+    },
+    /// A unit that no deployer took.
+    Refused {
+        /// The unit.
+        unit: UnitPath,
+        /// The deployer that refused it.
+        deployer: String,
+        /// Its reason.
+        reason: String,
+    },
+    /// Removals are not carried out until they are confirmed.
+    RemovalsPaused {
+        /// How many units would be removed.
+        units: usize,
+        /// Why that is doubted.
+        doubt: Doubt,
+    },
+    /// The kernel lost track of changes; everything is being compared again.
+    Rescanning {
+        /// Why.
+        reason: String,
+    },
+    /// Something that was live was changed or removed by somebody else, and is deployed again.
+    Drifted {
+        /// The unit.
+        unit: UnitPath,
+        /// The deployer that noticed.
+        deployer: String,
+        /// What it found.
+        found: String,
+    },
+    /// A failure that is not about one unit, such as a full disk. It is tried again until it heals.
+    Troubled {
+        /// What failed and why.
+        cause: String,
+    },
+    /// The trouble is over.
+    Healed,
+    /// An earlier generation was made live, and changes are held back until `release`.
+    Held {
+        /// The generation that is live.
+        generation: u64,
+    },
+    /// Changes are deployed again.
+    Released,
+    /// The configuration was read again.
+    Reloaded {
+        /// Names of pickups that were started, changed or stopped.
+        changed: Vec<String>,
+        /// How many mistakes it holds.
+        errors: usize,
+    },
+    /// The configuration could not be read again; the running one stays.
+    ReloadFailed {
+        /// Why.
+        cause: String,
+    },
+}
+
+/// What [`Events::next`] gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delivery {
+    /// The next event.
+    Event(Event),
+    /// The subscriber was too slow: this many events are lost to it. The journal has them all.
+    Lagged(u64),
+}
+
+/// A subscription. Holds at most 1,024 events; a slower reader is told how many it missed.
+#[derive(Debug)]
+pub struct Events(broadcast::Receiver<Event>);
+
+impl Events {
+    /// Waits for the next event; `None` once the engine has stopped.
+    pub async fn next(&mut self) -> Option<Delivery> {
+        match self.0.recv().await {
+            Ok(event) => Some(Delivery::Event(event)),
+            Err(RecvError::Lagged(missed)) => Some(Delivery::Lagged(missed)),
+            Err(RecvError::Closed) => None,
+        }
+    }
+}
+
+/// How many events a subscriber may lag behind.
+const CAPACITY: usize = 1024;
+
+/// Where events are published.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    sender: broadcast::Sender<Event>,
+    sequence: std::sync::Mutex<u64>,
+}
+
+impl Publisher {
+    pub(crate) fn new() -> Self {
+        Self { sender: broadcast::Sender::new(CAPACITY), sequence: std::sync::Mutex::new(0) }
+    }
+
+    pub(crate) fn subscribe(&self) -> Events {
+        Events(self.sender.subscribe())
+    }
+
+    pub(crate) fn publish(&self, at: i64, pickup: &str, kind: EventKind) {
+        // The lock spans the send, so that the order of sequence numbers is the order of delivery.
+        let mut sequence = self.sequence.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *sequence += 1;
+        let event = Event { version: EVENT_VERSION, sequence: *sequence, at, pickup: pickup.into(), kind };
+        // No subscriber is no error.
+        let _ = self.sender.send(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_subscriber_that_lags_is_told_how_much_it_missed() {
+        let publisher = Publisher::new();
+        let mut events = publisher.subscribe();
+        for _ in 0..CAPACITY + 5 {
+            publisher.publish(0, "p", EventKind::Released);
+        }
+        assert_eq!(events.next().await, Some(Delivery::Lagged(5)));
+        let Some(Delivery::Event(event)) = events.next().await else { panic!("no event") };
+        assert_eq!(event.sequence, 6);
+        drop(publisher);
+        let mut left = 0;
+        while events.next().await.is_some() {
+            left += 1;
+        }
+        assert_eq!(left, CAPACITY - 1);
+    }
+
+    #[test]
+    fn events_are_versioned_json_and_read_back() {
+        let kind = EventKind::Held { generation: 3 };
+        let event = Event { version: EVENT_VERSION, sequence: 1, at: 2, pickup: "p".into(), kind };
+        let text = serde_json::to_string(&event).unwrap();
+        assert_eq!(text, r#"{"version":1,"sequence":1,"at":2,"pickup":"p","event":"held","generation":3}"#);
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), event);
+    }
+}

@@ -1,0 +1,167 @@
+//! Stage 5 of 8: a change set and routes in, ordered steps out.
+//!
+//! Pure. A plan is a list of transaction groups; what no deployer takes is listed with the reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::change::{Change, ChangeKind, Content, TreeFile};
+use crate::deploy::{Scope, Unit, Verdict};
+use crate::path::UnitPath;
+
+#[cfg(test)]
+mod tests;
+
+/// One deployer of the pickup, in the order of `deploy_to`.
+pub(crate) struct Route<'a> {
+    pub deployer: &'a str,
+    pub scope: Scope,
+    pub accepts: &'a dyn Fn(&Unit) -> Verdict,
+}
+
+/// One deployer's work on one unit.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Step {
+    pub deployer: String,
+    pub unit: Unit,
+}
+
+impl Step {
+    /// Whether the step takes something away instead of putting it there.
+    pub(crate) fn is_removal(&self) -> bool {
+        self.unit.content.is_none()
+    }
+}
+
+/// What goes live whole or not at all.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Group {
+    /// The changes that are acknowledged when the group is committed.
+    pub changes: Arc<[Change]>,
+    /// In the order they are carried out.
+    pub steps: Vec<Step>,
+}
+
+/// A unit that a deployer did not take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub unit: UnitPath,
+    pub deployer: String,
+    pub reason: String,
+}
+
+/// What is to be done, in order, and what is not.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    pub groups: Vec<Group>,
+    pub refusals: Vec<Refusal>,
+}
+
+/// Plans one change set of `pickup` as `generation`.
+///
+/// Each unit is a group of its own, unless a deployer takes the pickup as a whole: then everything in the change set is
+/// one group. `after` is what is to be live once all changes are applied; only such a deployer reads it.
+pub(crate) fn plan(
+    pickup: &str,
+    generation: u64,
+    changes: Vec<Change>,
+    after: impl FnOnce() -> BTreeMap<UnitPath, Content>,
+    routes: &[Route<'_>],
+) -> Plan {
+    let mut plan = Plan::default();
+    let as_a_whole = routes.iter().any(|route| route.scope == Scope::Pickup);
+    let ordered = in_order(changes);
+    if ordered.is_empty() {
+        return plan;
+    }
+    if !as_a_whole {
+        for change in ordered {
+            let changes: Arc<[Change]> = Arc::new([change]);
+            let mut steps = Vec::new();
+            for route in routes {
+                let unit = unit_of(pickup, generation, &changes[0], changes.clone());
+                plan.refusals.extend(take(route, unit, &mut steps));
+            }
+            plan.groups.push(Group { changes, steps });
+        }
+        return plan;
+    }
+    let changes: Arc<[Change]> = ordered.into();
+    let whole = Content::Tree(flatten(after()));
+    let (mut puts, mut removals) = (Vec::new(), Vec::new());
+    for route in routes {
+        match route.scope {
+            Scope::Pickup => {
+                let unit = Unit {
+                    pickup: pickup.into(),
+                    path: UnitPath::root(),
+                    change: ChangeKind::Modified,
+                    content: Some(whole.clone()),
+                    previous: None,
+                    generation,
+                    changes: changes.clone(),
+                };
+                plan.refusals.extend(take(route, unit, &mut puts));
+            }
+            Scope::Unit => {
+                for change in changes.iter() {
+                    let unit = unit_of(pickup, generation, change, Arc::new([change.clone()]));
+                    let steps = if change.content.is_some() { &mut puts } else { &mut removals };
+                    plan.refusals.extend(take(route, unit, steps));
+                }
+            }
+        }
+    }
+    puts.append(&mut removals);
+    plan.groups.push(Group { changes, steps: puts });
+    plan
+}
+
+/// Additions and updates by name, then removals in descending order, so that a directory goes after what is in it.
+fn in_order(changes: Vec<Change>) -> Vec<Change> {
+    let (mut puts, mut removals): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.content.is_some());
+    puts.sort_by(|one, other| one.path.cmp(&other.path));
+    removals.sort_by(|one, other| other.path.cmp(&one.path));
+    puts.append(&mut removals);
+    puts
+}
+
+fn unit_of(pickup: &str, generation: u64, change: &Change, changes: Arc<[Change]>) -> Unit {
+    Unit {
+        pickup: pickup.into(),
+        path: change.path.clone(),
+        change: change.kind,
+        content: change.content.clone(),
+        previous: change.previous,
+        generation,
+        changes,
+    }
+}
+
+/// A removal is never refused: who took the unit has to take it away again.
+fn take(route: &Route<'_>, unit: Unit, steps: &mut Vec<Step>) -> Option<Refusal> {
+    let verdict = if unit.content.is_some() { (route.accepts)(&unit) } else { Verdict::Accepted };
+    match verdict {
+        Verdict::Accepted => {
+            steps.push(Step { deployer: route.deployer.into(), unit });
+            None
+        }
+        Verdict::Refused(reason) => Some(Refusal { unit: unit.path, deployer: route.deployer.into(), reason }),
+    }
+}
+
+/// Every file of every unit, as one tree.
+fn flatten(units: BTreeMap<UnitPath, Content>) -> Arc<[TreeFile]> {
+    let mut files = Vec::new();
+    for (path, content) in units {
+        match content {
+            Content::File(file) => files.push(TreeFile { path, file }),
+            Content::Tree(tree) => files.extend(tree.iter().map(|entry| TreeFile {
+                path: if path.is_root() { entry.path.clone() } else { path.join(entry.path.as_path()) },
+                file: entry.file.clone(),
+            })),
+        }
+    }
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    files.into()
+}

@@ -1,0 +1,80 @@
+//! Plans, by data.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::capture::{CapturedFile, Digest};
+
+fn change(name: &str, kind: ChangeKind) -> Change {
+    let file = CapturedFile { digest: Digest([1; 32]), size: 1, mode: 0o644, stored: PathBuf::new() };
+    let content = (kind != ChangeKind::Removed).then_some(Content::File(file));
+    Change { path: UnitPath::new(name).unwrap(), kind, content, previous: None }
+}
+
+fn lines(plan: &Plan) -> Vec<Vec<String>> {
+    let line = |step: &Step| format!("{} {} {}", step.deployer, step.unit.change.as_str(), step.unit.path);
+    plan.groups.iter().map(|group| group.steps.iter().map(line).collect()).collect()
+}
+
+fn accept(_: &Unit) -> Verdict {
+    Verdict::Accepted
+}
+
+fn mixed() -> Vec<Change> {
+    use ChangeKind::*;
+    vec![change("z/old", Removed), change("b", Modified), change("z/old/x", Removed), change("a", Added)]
+}
+
+#[test]
+fn each_unit_is_a_group_and_removals_come_last_and_descending() {
+    let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
+    let plan = plan("p", 7, mixed(), BTreeMap::new, &routes);
+    assert_eq!(
+        lines(&plan),
+        [
+            vec!["one added a", "two added a"],
+            vec!["one modified b", "two modified b"],
+            vec!["one removed z/old/x", "two removed z/old/x"],
+            vec!["one removed z/old", "two removed z/old"],
+        ]
+    );
+    assert!(plan.groups.iter().all(|group| group.steps.iter().all(|step| step.unit.generation == 7)));
+}
+
+#[test]
+fn a_deployer_of_the_whole_pickup_makes_one_group_of_all() {
+    let routes = [
+        Route { deployer: "files", scope: Scope::Unit, accepts: &accept },
+        Route { deployer: "release", scope: Scope::Pickup, accepts: &accept },
+    ];
+    let after = || mixed().into_iter().filter_map(|change| Some((change.path, change.content?))).collect();
+    let plan = plan("p", 1, mixed(), after, &routes);
+    assert_eq!(
+        lines(&plan),
+        [vec![
+            "files added a",
+            "files modified b",
+            "release modified .",
+            "files removed z/old/x",
+            "files removed z/old"
+        ]]
+    );
+    let Some(Content::Tree(tree)) = &plan.groups[0].steps[2].unit.content else { panic!("no tree") };
+    assert_eq!(tree.iter().map(|entry| entry.path.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(plan.groups[0].steps[2].unit.changes.len(), 4);
+}
+
+#[test]
+fn what_a_deployer_refuses_is_listed_with_the_reason_but_removals_are_never_refused() {
+    let picky = |unit: &Unit| match unit.path.as_path().extension() {
+        Some(_) => Verdict::Accepted,
+        None => Verdict::Refused("no extension".into()),
+    };
+    let routes = [Route { deployer: "picky", scope: Scope::Unit, accepts: &picky }];
+    let changes = vec![change("a", ChangeKind::Added), change("b", ChangeKind::Removed)];
+    let plan = plan("p", 1, changes, BTreeMap::new, &routes);
+    assert_eq!(lines(&plan), [vec![], vec!["picky removed b"]]);
+    let refusal =
+        Refusal { unit: UnitPath::new("a").unwrap(), deployer: "picky".into(), reason: "no extension".into() };
+    assert_eq!(plan.refusals, [refusal]);
+}
