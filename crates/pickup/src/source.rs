@@ -11,6 +11,7 @@ pub(crate) mod ignore;
 pub(crate) mod probe;
 pub(crate) mod scan;
 pub(crate) mod structure;
+pub(crate) mod watch;
 
 /// Where a path was seen: which of the entry's `pickup_from` directories, and where below it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
