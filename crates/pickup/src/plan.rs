@@ -60,12 +60,12 @@ pub(crate) struct Plan {
 /// Plans one change set of `pickup` as `generation`.
 ///
 /// Each unit is a group of its own, unless a deployer takes the pickup as a whole: then everything in the change set is
-/// one group. `after` is what is to be live once all changes are applied; only such a deployer reads it.
+/// one group, and such a deployer is given `live` with all changes applied.
 pub(crate) fn plan(
     pickup: &str,
     generation: u64,
     changes: Vec<Change>,
-    after: impl FnOnce() -> BTreeMap<UnitPath, Content>,
+    live: &BTreeMap<UnitPath, Content>,
     routes: &[Route<'_>],
 ) -> Plan {
     let mut plan = Plan::default();
@@ -87,7 +87,7 @@ pub(crate) fn plan(
         return plan;
     }
     let changes: Arc<[Change]> = ordered.into();
-    let whole = Content::Tree(flatten(after()));
+    let whole = Content::Tree(flatten(apply(live, &changes)));
     let (mut puts, mut removals) = (Vec::new(), Vec::new());
     for route in routes {
         match route.scope {
@@ -148,6 +148,18 @@ fn take(route: &Route<'_>, unit: Unit, steps: &mut Vec<Step>) -> Option<Refusal>
         }
         Verdict::Refused(reason) => Some(Refusal { unit: unit.path, deployer: route.deployer.into(), reason }),
     }
+}
+
+/// What is live once the changes are.
+fn apply(live: &BTreeMap<UnitPath, Content>, changes: &[Change]) -> BTreeMap<UnitPath, Content> {
+    let mut after = live.clone();
+    for change in changes {
+        match &change.content {
+            Some(content) => after.insert(change.path.clone(), content.clone()),
+            None => after.remove(&change.path),
+        };
+    }
+    after
 }
 
 /// Every file of every unit, as one tree.

@@ -28,7 +28,7 @@ fn mixed() -> Vec<Change> {
 #[test]
 fn each_unit_is_a_group_and_removals_come_last_and_descending() {
     let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
-    let plan = plan("p", 7, mixed(), BTreeMap::new, &routes);
+    let plan = plan("p", 7, mixed(), &BTreeMap::new(), &routes);
     assert_eq!(
         lines(&plan),
         [
@@ -47,8 +47,9 @@ fn a_deployer_of_the_whole_pickup_makes_one_group_of_all() {
         Route { deployer: "files", scope: Scope::Unit, accepts: &accept },
         Route { deployer: "release", scope: Scope::Pickup, accepts: &accept },
     ];
-    let after = || mixed().into_iter().filter_map(|change| Some((change.path, change.content?))).collect();
-    let plan = plan("p", 1, mixed(), after, &routes);
+    let live = [change("b", ChangeKind::Added), change("z/old", ChangeKind::Added), change("c", ChangeKind::Added)];
+    let live = live.into_iter().filter_map(|change| Some((change.path, change.content?))).collect();
+    let plan = plan("p", 1, mixed(), &live, &routes);
     assert_eq!(
         lines(&plan),
         [vec![
@@ -60,7 +61,7 @@ fn a_deployer_of_the_whole_pickup_makes_one_group_of_all() {
         ]]
     );
     let Some(Content::Tree(tree)) = &plan.groups[0].steps[2].unit.content else { panic!("no tree") };
-    assert_eq!(tree.iter().map(|entry| entry.path.to_string()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(tree.iter().map(|entry| entry.path.to_string()).collect::<Vec<_>>(), ["a", "b", "c"]);
     assert_eq!(plan.groups[0].steps[2].unit.changes.len(), 4);
 }
 
@@ -72,7 +73,7 @@ fn what_a_deployer_refuses_is_listed_with_the_reason_but_removals_are_never_refu
     };
     let routes = [Route { deployer: "picky", scope: Scope::Unit, accepts: &picky }];
     let changes = vec![change("a", ChangeKind::Added), change("b", ChangeKind::Removed)];
-    let plan = plan("p", 1, changes, BTreeMap::new, &routes);
+    let plan = plan("p", 1, changes, &BTreeMap::new(), &routes);
     assert_eq!(lines(&plan), [vec![], vec!["picky removed b"]]);
     let refusal =
         Refusal { unit: UnitPath::new("a").unwrap(), deployer: "picky".into(), reason: "no extension".into() };

@@ -1,0 +1,74 @@
+//! The lane of one pickup: carries out one change set at a time, away from the thread that watches.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::inbox::Inbox;
+use super::pickup::{Done, Message, Pickup, Work};
+use super::recover::{finish_open, observe_all};
+use super::transaction::Transaction;
+use crate::error::{Error, ErrorKind};
+use crate::event::EventKind;
+use crate::journal::Origin;
+use crate::plan::Plan;
+
+/// Tells the pickup that its lane is free, whatever happens: also when the work panics, or the runtime drops it.
+struct Report {
+    inbox: Arc<Inbox<Message>>,
+    done: Option<Done>,
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            self.inbox.message(Message::Done(done));
+        }
+    }
+}
+
+impl Pickup {
+    fn report(&mut self, work: Work) -> Report {
+        let result = Err(Error::new(ErrorKind::Cancelled, "finish the deployment: it was cut off"));
+        let owed = std::mem::take(&mut self.owed);
+        let done = Done { work, result, owed, drifted: BTreeSet::new() };
+        Report { inbox: self.inbox.clone(), done: Some(done) }
+    }
+
+    pub(super) fn spawn_deployment(&mut self, plan: Plan, work: Work) {
+        let (generation, origin) = match &work {
+            Work::Deploy { generation, origin, .. } => (*generation, origin.clone()),
+            Work::Recover => (0, Origin::Start),
+        };
+        let mut report = self.report(work);
+        let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
+        // Journal and files are blocking work; the deployers' futures run here, too.
+        self.shared.runtime.spawn_blocking(move || {
+            let Some(done) = &mut report.done else { return };
+            let runtime = shared.runtime.clone();
+            let mut transaction =
+                Transaction { shared: &shared, pickup: &config.name, deployers: &deployers, owed: &mut done.owed };
+            done.result = runtime.block_on(transaction.carry_out(plan, generation, origin));
+        });
+    }
+
+    /// Finishes or takes back what a crash cut off, then looks whether everything that should be live is.
+    pub(super) fn spawn_recovery(&mut self) {
+        self.is_busy = true;
+        let mut report = self.report(Work::Recover);
+        let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
+        self.shared.runtime.spawn_blocking(move || {
+            let Some(done) = &mut report.done else { return };
+            let runtime = shared.runtime.clone();
+            done.result = runtime.block_on(async {
+                finish_open(&shared, &config.name, &deployers).await?;
+                for drift in observe_all(&shared, &config.name, &deployers).await? {
+                    let (unit, deployer, found) = (drift.unit, drift.deployer, drift.found);
+                    tracing::warn!(pickup = config.name, %unit, deployer, found, "not as it was deployed; it is deployed again");
+                    shared.publish(&config.name, EventKind::Drifted { unit: unit.clone(), deployer, found });
+                    done.drifted.insert(unit);
+                }
+                Ok(Vec::new())
+            });
+        });
+    }
+}

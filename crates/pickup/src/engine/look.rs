@@ -1,0 +1,299 @@
+//! Stages 1 to 3 of one pickup: a hint or a listing, a look, a verdict, a capture.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::pickup::{Known, Pickup};
+use crate::capture::store::Captured;
+use crate::change::gather::Noted;
+use crate::config::{Symlinks, UnitKind};
+use crate::path::UnitPath;
+use crate::settle::{Seen, Verdict};
+use crate::source::ignore::Judged;
+use crate::source::watch::Notice;
+use crate::source::{Fingerprint, Hint, Place, Shape, Sight, Writer};
+
+/// How soon a look that failed for a reason outside the file is tried again.
+const RELOOK: Duration = Duration::from_secs(1);
+/// Two writes closer together than this may leave the same times behind on older kernels (git's racy-clean rule).
+const RACY: i64 = 20_000_000;
+/// A touch sets the modification time to now; restoring an old time does not.
+const TOUCH: i64 = 1_000_000_000;
+
+/// What an `lstat` tells about a name.
+enum Kind {
+    File,
+    Directory,
+    Symlink,
+    Nothing,
+}
+
+impl Pickup {
+    /// Works off the hints that gathered, each path once.
+    pub(super) fn hear(&mut self, now: Instant, notices: Vec<Notice>) {
+        let mut hints: BTreeMap<Place, Option<Hint>> = BTreeMap::new();
+        for notice in notices {
+            match notice {
+                Notice::Entry { place, hint } => {
+                    let known = hints.entry(place).or_insert(hint);
+                    *known = stronger(*known, hint);
+                }
+                Notice::Anchor { root } => self.root_moved(now, root),
+                Notice::Overflow => {
+                    let reason = "the kernel's event queue overflowed";
+                    tracing::warn!(pickup = self.config.name, "{reason}; everything is compared again");
+                    let kind = crate::event::EventKind::Rescanning { reason: reason.into() };
+                    self.shared.publish(&self.config.name, kind);
+                    self.rescan_all(now);
+                    // The rescan has seen all of it.
+                    hints.clear();
+                }
+            }
+        }
+        for (place, hint) in hints {
+            self.heard(now, place, hint);
+        }
+    }
+
+    fn heard(&mut self, now: Instant, place: Place, hint: Option<Hint>) {
+        let Some(real) = self.roots[place.root].real().cloned() else { return };
+        if place.path.is_root() {
+            // The root itself was moved, removed, or its attributes changed.
+            return self.root_moved(now, place.root);
+        }
+        let absolute = real.join(place.path.as_path());
+        match kind_of(&absolute) {
+            Kind::Directory if self.rules.takes(place.root, &place.path, true) => {
+                // Its watch may be that of a former directory of this name: it is set anew in any case.
+                self.scan_below(now, &place, hint.unwrap_or(Hint::Scan));
+            }
+            Kind::Directory => {}
+            // What lies behind a symlink changes without a word when the symlink does.
+            Kind::Symlink if leads_to_directory(&absolute) => self.rescan_root(now, place.root),
+            Kind::Symlink | Kind::File => {
+                let is_rules = place.path.file_name().is_some_and(|name| name == crate::source::ignore::PICKUPIGNORE);
+                if is_rules {
+                    return self.rescan_root(now, place.root);
+                }
+                self.look(now, place, hint.unwrap_or(Hint::Scan));
+            }
+            Kind::Nothing => {
+                let is_rules = place.path.file_name().is_some_and(|name| name == crate::source::ignore::PICKUPIGNORE);
+                self.gone_below(now, &place, true);
+                if is_rules {
+                    self.rescan_root(now, place.root);
+                }
+            }
+        }
+    }
+
+    /// Looks again at what settling and failed looks asked for.
+    pub(super) fn look_at_due(&mut self, now: Instant) {
+        let mut due = self.settle.due(now);
+        while let Some((at, _)) = self.relook.first() {
+            if *at > now {
+                break;
+            }
+            due.extend(self.relook.pop_first().map(|(_, place)| place));
+        }
+        for place in due {
+            self.look(now, place, Hint::Scan);
+        }
+    }
+
+    /// Looks at one file and acts on what is there.
+    pub(super) fn look(&mut self, now: Instant, place: Place, hint: Hint) {
+        match self.rules.judge(place.root, &place.path, false) {
+            Judged::Taken => {}
+            Judged::Ignored { .. } | Judged::NotMatched { .. } | Judged::TooDeep => {
+                // It may have been taken under rules that were there before.
+                return self.gone_below(now, &place, false);
+            }
+        }
+        let Some(real) = self.roots[place.root].real().cloned() else { return };
+        let known = self.known.get(&place).copied();
+        let fingerprint = known.as_ref().map(|known| &known.fingerprint);
+        match self.probe.look(&real, &place, self.config.symlinks, hint, fingerprint) {
+            Sight::File { fingerprint, hint, writer, shape } => {
+                self.refused.remove(&place);
+                self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape }, known);
+            }
+            Sight::Gone => self.gone_below(now, &place, hint != Hint::Scan),
+            // What was known of it stays; only the answer to "why" changes.
+            Sight::Unreadable(reason) => {
+                self.settle.forget(&place);
+                self.relook.insert((now + RELOOK * 30, place.clone()));
+                self.refuse(place, format!("it cannot be read: {reason}"));
+            }
+            Sight::Refused(reason) => {
+                self.gone_below(now, &place, hint != Hint::Scan);
+                self.refuse(place, reason);
+            }
+        }
+    }
+
+    fn refuse(&mut self, place: Place, reason: String) {
+        if self.refused.get(&place) != Some(&reason) {
+            tracing::info!(pickup = self.config.name, path = %place.path, reason, "left alone");
+            self.refused.insert(place, reason);
+        }
+    }
+
+    fn saw_file(&mut self, now: Instant, real: &Path, place: Place, look: Look, known: Option<Known>) {
+        let wrote = matches!(look.hint, Hint::Written | Hint::Closed | Hint::MovedIn);
+        if let Some(known) = known
+            && known.fingerprint == look.fingerprint
+            && !(known.is_racy && wrote)
+        {
+            // A duplicate, or an open for writing that wrote nothing.
+            return self.settle.forget(&place);
+        }
+        let is_reopened = self.reopened.is_match(place.path.as_path());
+        let Look { fingerprint, hint, writer, shape } = look;
+        let seen = Seen { fingerprint, hint, writer, shape, is_reopened };
+        self.since.entry(self.unit_of(&place.path)).or_insert(now);
+        match self.settle.observe(now, &place, &seen) {
+            Verdict::Settled => self.capture(now, real, place, fingerprint, hint, known),
+            Verdict::Wait(waiting) => {
+                tracing::debug!(pickup = self.config.name, path = %place.path, %waiting, "not complete yet");
+            }
+        }
+    }
+
+    fn capture(
+        &mut self,
+        now: Instant,
+        real: &Path,
+        place: Place,
+        fingerprint: Fingerprint,
+        hint: Hint,
+        known: Option<Known>,
+    ) {
+        let absolute = real.join(place.path.as_path());
+        let follow = self.config.symlinks != Symlinks::Skip;
+        match self.shared.store.capture(&absolute, &fingerprint, follow) {
+            Ok(Captured::File(file)) => {
+                let wall = self.shared.now_ms().saturating_mul(1_000_000);
+                let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
+                self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy });
+                self.unsaved.insert(place.clone());
+                self.captured(now, place, fingerprint, file.digest, hint, known);
+                if self.owed.is_empty() && self.pause_until.is_none() {
+                    self.healed();
+                }
+            }
+            // It moved under our hands: back to settling, as if it had just been written.
+            Ok(Captured::Moved) => {
+                self.relook.insert((now, place));
+            }
+            Ok(Captured::Gone) => self.gone_below(now, &place, true),
+            Err(error) => {
+                self.troubled(&format!("capture {}: {error}", place.path));
+                self.relook.insert((now + RELOOK, place));
+            }
+        }
+    }
+
+    fn captured(
+        &mut self,
+        now: Instant,
+        place: Place,
+        fingerprint: Fingerprint,
+        digest: Digest,
+        hint: Hint,
+        known: Option<Known>,
+    ) {
+        let unit = self.unit_of(&place.path);
+        if let Some(known) = known
+            && known.digest == digest
+            && known.fingerprint.mode == fingerprint.mode
+        {
+            let moved_on = fingerprint.mtime > known.fingerprint.mtime;
+            let is_now = (fingerprint.ctime - fingerprint.mtime).abs() < TOUCH;
+            if !(moved_on && is_now) {
+                // Times set back after a copy, or a write of the same bytes that nobody closed: no new version.
+                return;
+            }
+            self.touched.insert(unit.clone());
+        }
+        let is_whole = self.config.unit == UnitKind::File || place.path == unit || hint == Hint::MovedIn;
+        self.seen_removed.remove(&unit);
+        self.gathering.note(now, unit, if is_whole { Noted::Complete } else { Noted::Inside });
+    }
+
+    /// Everything known at and below `place` is gone. `was_seen` says that a hint told us, and no listing.
+    pub(super) fn gone_below(&mut self, now: Instant, place: &Place, was_seen: bool) {
+        let below = |candidate: &Place| candidate.root == place.root && candidate.path.starts_with(&place.path);
+        let known: Vec<Place> =
+            self.known.range(place.clone()..).map(|(known, _)| known.clone()).take_while(below).collect();
+        let pending: Vec<Place> =
+            self.settle.pending().map(|(pending, _)| pending.clone()).filter(|pending| below(pending)).collect();
+        for pending in pending {
+            self.settle.forget(&pending);
+            // A change set may wait for it.
+            self.gathering.note(now, self.unit_of(&pending.path), Noted::Gone);
+        }
+        self.refused.retain(|refused, _| !below(refused));
+        self.relook.retain(|(_, waiting)| !below(waiting));
+        for gone in known {
+            self.known.remove(&gone);
+            let unit = self.unit_of(&gone.path);
+            self.since.entry(unit.clone()).or_insert(now);
+            if was_seen {
+                self.seen_removed.insert(unit.clone());
+            }
+            let is_whole = self.config.unit == UnitKind::File || gone.path == unit;
+            self.gathering.note(now, unit, if is_whole { Noted::Gone } else { Noted::Inside });
+            self.unsaved.insert(gone);
+        }
+    }
+}
+
+/// What a look at a file found.
+struct Look {
+    fingerprint: Fingerprint,
+    hint: Hint,
+    writer: Writer,
+    shape: Shape,
+}
+
+use crate::capture::Digest;
+
+/// Of two hints about one path, the one that proves more.
+fn stronger(one: Option<Hint>, other: Option<Hint>) -> Option<Hint> {
+    let strength = |hint: Option<Hint>| match hint {
+        None => 0,
+        Some(Hint::Scan) => 1,
+        Some(Hint::Attributes) => 2,
+        Some(Hint::Created) => 3,
+        Some(Hint::Written) => 4,
+        Some(Hint::Closed) => 5,
+        Some(Hint::MovedIn) => 6,
+    };
+    if strength(other) > strength(one) { other } else { one }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the engine asks what a name is before it decides who looks at it")]
+fn kind_of(path: &Path) -> Kind {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => Kind::Directory,
+        Ok(metadata) if metadata.is_symlink() => Kind::Symlink,
+        Ok(_) => Kind::File,
+        Err(error) => match error.kind() {
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Kind::Nothing,
+            // It is there, or may be: the look says what is wrong with it.
+            _ => Kind::File,
+        },
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the engine asks what a name is before it decides who looks at it")]
+fn leads_to_directory(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
+}
+
+/// The path of `unit` for people, relative to its pickup.
+pub(super) fn shown(unit: &UnitPath) -> String {
+    unit.to_string()
+}

@@ -1,0 +1,319 @@
+//! One pickup: stages 1 to 5 on a thread of its own, and a lane that carries out one change set at a time.
+//!
+//! The thread waits for hints, messages or the next deadline, drains everything that gathered, and works the batch off
+//! stage by stage. It never deploys: while the lane is busy, new changes gather into the next change set.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use globset::GlobSet;
+use tokio::sync::oneshot;
+
+use super::inbox::{Inbox, Mail};
+use super::shared::{Bound, Shared};
+use super::status::{Explanation, PickupStatus, SyncReport};
+use super::transaction::{Outcome, Owed};
+use crate::capture::Digest;
+use crate::change::Content;
+use crate::change::Doubt;
+use crate::change::gather::{Gathering, Patience};
+use crate::config::{PickupConfig, UnitKind, WatchMode};
+use crate::deploy::Scope;
+use crate::error::Result;
+use crate::journal::{Origin, Quarantined};
+use crate::path::UnitPath;
+use crate::settle::Settle;
+use crate::source::ignore::Rules;
+use crate::source::probe::Probe;
+use crate::source::watch::Subscriber;
+use crate::source::{Fingerprint, Place};
+
+/// What others ask of a pickup's thread.
+pub(super) enum Message {
+    /// Compare everything now; the answer comes when all that was there is live, has failed or waits for somebody else.
+    Sync { confirm_removals: bool, reply: oneshot::Sender<SyncReport>, until_final: bool },
+    /// The lane is free again.
+    Done(Done),
+    Status(oneshot::Sender<PickupStatus>),
+    Explain(PathBuf, oneshot::Sender<Option<Explanation>>),
+    Rollback { to: Option<u64>, reply: oneshot::Sender<Result<u64>> },
+    Release(oneshot::Sender<Result<()>>),
+    Retry { unit: Option<PathBuf>, reply: oneshot::Sender<usize> },
+    /// Finish the step in hand and end.
+    Stop,
+}
+
+/// What the lane reports at its end.
+pub(super) struct Done {
+    pub work: Work,
+    pub result: Result<Vec<Outcome>>,
+    pub owed: Vec<Owed>,
+    pub drifted: BTreeSet<UnitPath>,
+}
+
+/// What the lane was given.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Recovery and observation at start.
+    Recover,
+    Deploy {
+        generation: u64,
+        origin: Origin,
+        since: HashMap<UnitPath, Instant>,
+        rollback: Option<oneshot::Sender<Result<u64>>>,
+    },
+}
+
+/// A file as it was captured last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub fingerprint: Fingerprint,
+    pub digest: Digest,
+    /// Captured so soon after it was written that another write may hide behind the same times.
+    pub is_racy: bool,
+}
+
+/// One of the `pickup_from` directories.
+#[derive(Debug)]
+pub(super) struct Root {
+    /// As configured, absolute.
+    pub path: PathBuf,
+    pub state: RootState,
+    /// Directories that could not be watched, and are polled.
+    pub unwatched: BTreeSet<UnitPath>,
+    pub directories: usize,
+    /// Why it is polled, if it is.
+    pub polling: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RootState {
+    /// Not looked at yet.
+    Unknown,
+    Present { real: PathBuf, device: u64, inode: u64 },
+    Missing { reason: String },
+}
+
+impl Root {
+    pub(super) fn real(&self) -> Option<&PathBuf> {
+        match &self.state {
+            RootState::Present { real, .. } => Some(real),
+            RootState::Unknown | RootState::Missing { .. } => None,
+        }
+    }
+}
+
+/// Removals that wait for a confirmation.
+#[derive(Clone, Debug)]
+pub(super) struct Paused {
+    pub units: BTreeSet<UnitPath>,
+    pub doubt: Doubt,
+}
+
+/// A unit that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    pub record: Quarantined,
+    /// When it is tried again; `None` while it is quarantined.
+    pub retry: Option<Instant>,
+    /// How many retries its deployer allows.
+    pub retries: u32,
+    /// Whether it may be tried now.
+    pub is_due: bool,
+}
+
+/// Somebody who waits until everything is worked off.
+pub(super) struct Waiter {
+    pub reply: oneshot::Sender<SyncReport>,
+    pub report: SyncReport,
+    /// Whether retries are waited for, too.
+    pub until_final: bool,
+}
+
+pub(super) struct Pickup {
+    pub shared: Arc<Shared>,
+    pub config: Arc<PickupConfig>,
+    pub deployers: Arc<[Bound]>,
+    pub inbox: Arc<Inbox<Message>>,
+    pub subscriber: Subscriber,
+    pub probe: Probe,
+    pub rules: Rules,
+    /// Files whose writers open and close them several times.
+    pub reopened: GlobSet,
+    pub roots: Vec<Root>,
+    pub settle: Settle,
+    pub gathering: Gathering,
+    /// Every file we captured, as it was then.
+    pub known: BTreeMap<Place, Known>,
+    /// What of `known` the journal has not been told.
+    pub unsaved: BTreeSet<Place>,
+    /// What is there and is never deployed, or cannot be judged, and why.
+    pub refused: BTreeMap<Place, String>,
+    /// What was acknowledged, by unit.
+    pub live: BTreeMap<UnitPath, Content>,
+    pub generation: Option<u64>,
+    pub last_success: Option<i64>,
+    pub last_error: Option<(i64, String)>,
+    /// Units whose file was touched since it was deployed.
+    pub touched: BTreeSet<UnitPath>,
+    /// When a change of the unit was seen first.
+    pub since: HashMap<UnitPath, Instant>,
+    /// Units that no listing but a hint told us to be gone.
+    pub seen_removed: BTreeSet<UnitPath>,
+    pub paused: Option<Paused>,
+    pub is_confirmed: bool,
+    pub failures: BTreeMap<UnitPath, Failure>,
+    /// What no deployer takes, as it was then.
+    pub unrouted: BTreeMap<UnitPath, Content>,
+    pub held: Option<u64>,
+    pub pending_rollback: Option<(Option<u64>, oneshot::Sender<Result<u64>>)>,
+    pub owed: Vec<Owed>,
+    pub is_busy: bool,
+    /// What the lane works on.
+    pub in_hand: BTreeSet<UnitPath>,
+    /// Looks that failed for a reason outside the file, such as a full disk, and are tried again.
+    pub relook: BTreeSet<(Instant, Place)>,
+    pub trouble: Option<String>,
+    /// After a failure of the environment, nothing begins before this.
+    pub pause_until: Option<Instant>,
+    pub pause: Duration,
+    pub next_poll: Option<Instant>,
+    pub next_rescan: Instant,
+    pub waiters: Vec<Waiter>,
+    pub is_stopping: bool,
+}
+
+impl Pickup {
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self) {
+        if let Err(error) = self.begin() {
+            self.troubled(&error.to_string());
+        }
+        while !(self.is_stopping && !self.is_busy) {
+            let deadline = self.next_deadline();
+            let now = self.shared.clock.now.clone();
+            let mail = self.inbox.wait(deadline, || now());
+            self.work_off(mail);
+        }
+        self.save_known();
+        self.shared.watcher.unsubscribe(self.subscriber);
+    }
+
+    fn work_off(&mut self, mail: Mail<Message>) {
+        let now = self.shared.now();
+        for message in mail.messages {
+            self.answer(now, message);
+        }
+        if self.is_stopping {
+            return;
+        }
+        self.hear(now, mail.notices);
+        self.look_at_due(now);
+        self.rescan_due(now);
+        self.close_change_set();
+        self.answer_waiters();
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        if self.is_stopping {
+            return None;
+        }
+        let retry = self.next_retry();
+        let gathered = if self.may_deploy() { self.gathering_deadline() } else { None };
+        [
+            Some(self.next_rescan),
+            self.next_poll,
+            self.settle.next_deadline(),
+            self.relook.first().map(|(at, _)| *at),
+            gathered,
+            retry,
+            self.pause_until.filter(|_| !self.is_busy),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn gathering_deadline(&self) -> Option<Instant> {
+        let unsettled = self.unsettled_units();
+        self.gathering.next_deadline(|unit| unsettled.contains(unit))
+    }
+
+    /// Whether a change set may begin now.
+    pub(super) fn may_deploy(&self) -> bool {
+        !self.is_busy && self.held.is_none() && self.pause_until.is_none()
+    }
+
+    fn answer(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::Sync { confirm_removals, reply, until_final } => {
+                self.is_confirmed |= confirm_removals;
+                if confirm_removals {
+                    self.take_up_paused(now);
+                }
+                self.rescan_all(now);
+                self.waiters.push(Waiter { reply, report: SyncReport::new(&self.config.name), until_final });
+            }
+            Message::Done(done) => self.done(now, done),
+            // A caller that gave up waiting is no error, here and below.
+            Message::Status(reply) => drop(reply.send(self.status())),
+            Message::Explain(path, reply) => drop(reply.send(self.explain(&path))),
+            Message::Rollback { to, reply } => self.roll_back(to, reply),
+            Message::Release(reply) => drop(reply.send(self.release(now))),
+            Message::Retry { unit, reply } => drop(reply.send(self.retry(now, unit.as_deref()))),
+            Message::Stop => self.is_stopping = true,
+        }
+    }
+
+    /// The unit that `path` belongs to.
+    pub(super) fn unit_of(&self, path: &UnitPath) -> UnitPath {
+        match self.config.unit {
+            UnitKind::File => path.clone(),
+            UnitKind::Directory => path.first(),
+            UnitKind::Tree => UnitPath::root(),
+        }
+    }
+
+    /// The units that have a path somebody may still be writing to.
+    pub(super) fn unsettled_units(&self) -> BTreeSet<UnitPath> {
+        self.settle.pending().map(|(place, _)| self.unit_of(&place.path)).collect()
+    }
+
+    /// Whether every deployer takes units one by one.
+    pub(super) fn is_by_unit(&self) -> bool {
+        self.deployers.iter().all(|bound| bound.deployer.scope() == Scope::Unit)
+    }
+
+    pub(super) fn patience(config: &PickupConfig, is_by_unit: bool) -> Patience {
+        Patience {
+            quiet: config.quiet,
+            quiet_max: config.quiet_max,
+            settle: config.settle,
+            alone_at_once: is_by_unit && config.unit != UnitKind::Tree,
+        }
+    }
+
+    /// Something outside the artifacts failed. Said once until it heals.
+    pub(super) fn troubled(&mut self, cause: &str) {
+        if self.trouble.as_deref() != Some(cause) {
+            tracing::error!(pickup = self.config.name, cause, "in trouble; it is tried again until it heals");
+            self.shared.publish(&self.config.name, crate::event::EventKind::Troubled { cause: cause.into() });
+            self.trouble = Some(cause.into());
+        }
+        self.last_error = Some((self.shared.now_ms(), cause.into()));
+    }
+
+    pub(super) fn healed(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!(pickup = self.config.name, "the trouble is over");
+            self.shared.publish(&self.config.name, crate::event::EventKind::Healed);
+        }
+    }
+
+    /// Whether changes are looked for without being asked.
+    pub(super) fn is_watching(&self) -> bool {
+        self.config.watch != WatchMode::Off
+    }
+}

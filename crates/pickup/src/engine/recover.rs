@@ -1,0 +1,146 @@
+//! After a crash: what was intended and not committed is taken back, what was committed is finished.
+
+use serde_json::Value;
+
+use super::shared::{Bound, Shared};
+use crate::change::ChangeKind;
+use crate::deploy::{Observed, Unit};
+use crate::error::{Error, Result};
+use crate::journal::{GroupState, OpenDeployment, OpenGroup, OpenStep};
+use crate::path::UnitPath;
+use crate::plan::Step;
+
+/// Why a group is reverted at start.
+const CAUSE: &str = "the engine stopped in the middle of it";
+
+/// Finishes or takes back every deployment of `pickup` that a crash cut off; newest first, so that each revert finds
+/// what it left.
+pub(super) async fn finish_open(shared: &Shared, pickup: &str, deployers: &[Bound]) -> Result<()> {
+    let open: Vec<OpenDeployment> =
+        shared.journal().open_deployments()?.into_iter().filter(|open| open.pickup == pickup).collect();
+    for deployment in open.into_iter().rev() {
+        tracing::warn!(pickup, generation = deployment.generation, "a deployment was cut off; it is finished or taken back");
+        for (at, group) in deployment.groups.iter().enumerate().rev() {
+            match group.state {
+                GroupState::Intended | GroupState::Staged => {
+                    let errors = take_back(shared, pickup, deployers, group).await;
+                    let now = shared.now_ms();
+                    let mut journal = shared.journal();
+                    if errors.is_empty() {
+                        journal.reverted(deployment.id, at, CAUSE, "", now)?;
+                    } else {
+                        tracing::error!(pickup, ?errors, "a deployment that was cut off cannot be taken back in full");
+                        journal.stuck(deployment.id, at, CAUSE, &errors, now)?;
+                    }
+                }
+                GroupState::Committed => {
+                    retire(shared, pickup, deployers, group).await;
+                    shared.journal().retired(deployment.id, &[at])?;
+                }
+                GroupState::Retired | GroupState::Reverted | GroupState::Stuck => {}
+            }
+        }
+        shared.journal().finish(deployment.id, shared.now_ms())?;
+        shared.sweep_scratch(pickup, deployment.generation);
+    }
+    Ok(())
+}
+
+async fn take_back(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) -> Vec<String> {
+    let mut errors = Vec::new();
+    for step in group.steps.iter().rev() {
+        let Some(bound) = deployers.iter().find(|bound| bound.name == step.deployer) else {
+            errors.push(format!("{}: no such deployer is configured any more", step.deployer));
+            continue;
+        };
+        if let Err(error) = take_back_step(shared, pickup, bound, step, group.state).await {
+            errors.push(format!("{}: {error}", step.deployer));
+        }
+    }
+    errors
+}
+
+async fn take_back_step(
+    shared: &Shared,
+    pickup: &str,
+    bound: &Bound,
+    step: &OpenStep,
+    state: GroupState,
+) -> Result<()> {
+    let cx = shared.context(pickup, step.unit.generation, bound);
+    let old = step.old.as_ref();
+    match (&step.staged, old) {
+        (Some(staged), old) => bound.deployer.revert(&cx, &step.unit, staged, old).await,
+        (None, Some(old)) if step.unit.content.is_none() => {
+            let planned = Step { deployer: step.deployer.clone(), unit: step.unit.clone() };
+            put_back(shared, pickup, bound, &planned, old).await
+        }
+        // The receipt was not written, so nothing was activated, but something may lie beside the old version.
+        // Staging once more gives the same receipt, and that can be reverted.
+        (None, old) if step.unit.content.is_some() && state == GroupState::Intended => {
+            match bound.deployer.stage(&cx, &step.unit, old).await {
+                Ok(staged) => bound.deployer.revert(&cx, &step.unit, &staged, old).await,
+                Err(error) => {
+                    tracing::debug!(pickup, unit = %step.unit.path, %error, "nothing staged to take back");
+                    Ok(())
+                }
+            }
+        }
+        (None, _) => Ok(()),
+    }
+}
+
+async fn retire(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) {
+    for step in &group.steps {
+        let bound = deployers.iter().find(|bound| bound.name == step.deployer);
+        let (Some(bound), Some(staged)) = (bound, &step.staged) else { continue };
+        let cx = shared.context(pickup, step.unit.generation, bound);
+        if let Err(error) = bound.deployer.retire(&cx, &step.unit, staged, step.old.as_ref()).await {
+            tracing::warn!(pickup, unit = %step.unit.path, %error, "cannot let go of the old version");
+        }
+    }
+}
+
+/// Undoes a removal: what was live is staged and activated again from the content store.
+pub(super) async fn put_back(shared: &Shared, pickup: &str, bound: &Bound, step: &Step, old: &Value) -> Result<()> {
+    let cx = shared.context(pickup, step.unit.generation, bound);
+    if bound.deployer.observe(&cx, old).await? == Observed::Alive {
+        return Ok(());
+    }
+    let row = shared.journal().live_row(pickup, &step.deployer, &step.unit.path)?;
+    let content = row.and_then(|row| row.content);
+    let content = content.ok_or_else(|| Error::deploy(format!("find the former content of {}", step.unit.path)))?;
+    let unit = Unit { change: ChangeKind::Added, content: Some(content), ..step.unit.clone() };
+    let staged = bound.deployer.stage(&cx, &unit, None).await?;
+    let live = bound.deployer.activate(&cx, &unit, &staged, None).await?;
+    bound.deployer.retire(&cx, &unit, &staged, None).await?;
+    shared.journal().replace_receipt(pickup, &step.deployer, &step.unit.path, &live)
+}
+
+/// What a look at everything that should be live found.
+pub(super) struct Drift {
+    pub unit: UnitPath,
+    pub deployer: String,
+    pub found: String,
+}
+
+/// Observes every live receipt of `pickup`.
+pub(super) async fn observe_all(shared: &Shared, pickup: &str, deployers: &[Bound]) -> Result<Vec<Drift>> {
+    let rows = shared.journal().live(pickup)?;
+    let mut drifts = Vec::new();
+    for row in rows {
+        let Some(bound) = deployers.iter().find(|bound| bound.name == row.deployer) else { continue };
+        let cx = shared.context(pickup, row.generation, bound);
+        let found = match bound.deployer.observe(&cx, &row.receipt).await {
+            Ok(Observed::Alive) => continue,
+            Ok(Observed::Drifted(found)) => found,
+            Ok(Observed::Gone) => "it is gone".to_owned(),
+            Err(error) => {
+                tracing::warn!(pickup, unit = %row.unit, %error, "cannot tell whether it is still live");
+                continue;
+            }
+        };
+        drifts.push(Drift { unit: row.unit, deployer: row.deployer, found });
+    }
+    Ok(drifts)
+}

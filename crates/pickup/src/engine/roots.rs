@@ -1,0 +1,301 @@
+//! The roots of one pickup: where they are, whether they are there, and listing what is in them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::pickup::{Pickup, Root, RootState};
+use crate::change::gather::Noted;
+use crate::config::WatchMode;
+use crate::event::EventKind;
+use crate::path::UnitPath;
+use crate::source::mount::{Events, filesystem_sends_events, real_root};
+use crate::source::scan::{Walked, walk};
+use crate::source::watch::{Failure, Target};
+use crate::source::{Fingerprint, Hint, Place};
+
+impl Pickup {
+    /// Looks where every root is, and compares everything in it.
+    pub(super) fn rescan_all(&mut self, now: Instant) {
+        for root in 0..self.roots.len() {
+            self.find_root(root);
+            self.rescan_root(now, root);
+        }
+        self.schedule(now);
+    }
+
+    /// Polls and reconciles when it is time.
+    pub(super) fn rescan_due(&mut self, now: Instant) {
+        if self.next_rescan <= now {
+            return self.rescan_all(now);
+        }
+        if self.next_poll.is_some_and(|at| at <= now) {
+            for root in 0..self.roots.len() {
+                if self.roots[root].polling.is_some() {
+                    self.root_moved(now, root);
+                    self.rescan_root(now, root);
+                } else {
+                    for path in self.roots[root].unwatched.clone() {
+                        self.scan_below(now, &Place { root, path }, Hint::Scan);
+                    }
+                }
+            }
+            self.schedule_poll(now);
+        }
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        let interval = if self.is_watching() { self.config.rescan_interval } else { Duration::from_secs(365 * 86_400) };
+        self.next_rescan = now + interval;
+        self.schedule_poll(now);
+    }
+
+    fn schedule_poll(&mut self, now: Instant) {
+        let polls = self.roots.iter().any(|root| root.polling.is_some() || !root.unwatched.is_empty());
+        self.next_poll = (polls && self.is_watching()).then(|| now + self.config.poll_interval);
+    }
+
+    /// Something on the way to the root changed: if it leads elsewhere now, all that is compared.
+    pub(super) fn root_moved(&mut self, now: Instant, root: usize) {
+        let before = self.roots[root].state.clone();
+        self.find_root(root);
+        if self.roots[root].state != before {
+            self.rescan_root(now, root);
+            self.schedule_poll(now);
+        }
+    }
+
+    /// Resolves the root, says so if it came or went, and keeps watch over the way to it.
+    fn find_root(&mut self, root: usize) {
+        self.anchor(root);
+        let state = resolve(&self.roots[root].path);
+        let name = &self.config.name;
+        if state == self.roots[root].state {
+            return;
+        }
+        let directory = self.roots[root].path.display().to_string();
+        match &state {
+            RootState::Missing { reason } => {
+                tracing::warn!(pickup = name, directory, reason, "the pickup directory is not to be had; nothing is undeployed");
+                let reason = reason.clone();
+                self.shared.publish(name, EventKind::Unavailable { directory, reason });
+            }
+            RootState::Present { .. } | RootState::Unknown => {
+                if matches!(self.roots[root].state, RootState::Missing { .. }) {
+                    tracing::info!(pickup = name, directory, "the pickup directory is there again");
+                }
+            }
+        }
+        // Watches of a former directory tell of paths that are not ours any more.
+        self.shared.watcher.forget_root(self.subscriber, root);
+        self.roots[root].unwatched.clear();
+        self.roots[root].state = state;
+        self.anchor(root);
+        self.roots[root].polling = self.polls(root);
+    }
+
+    /// Why the root is polled, if it is.
+    fn polls(&self, root: usize) -> Option<String> {
+        let real = self.roots[root].real()?;
+        match self.config.watch {
+            WatchMode::Poll => Some("`watch` is `poll`".into()),
+            WatchMode::Native | WatchMode::Off => None,
+            WatchMode::Auto => match filesystem_sends_events(real) {
+                Ok(Events::Sent) => None,
+                Ok(Events::NotSent(name)) => Some(format!("{name} does not tell of changes made elsewhere")),
+                Err(error) => Some(error.to_string()),
+            },
+        }
+    }
+
+    /// Watches every name on the way to the root, symlinks included, so that nothing can be exchanged unseen.
+    fn anchor(&mut self, root: usize) {
+        if !self.is_watching() || self.config.watch == WatchMode::Poll {
+            return;
+        }
+        let anchors: Vec<(PathBuf, Target)> = names_on_the_way(&self.roots[root].path)
+            .into_iter()
+            .map(|(directory, name)| (directory, Target::Anchor { root, name }))
+            .collect();
+        for (at, failure) in self.shared.watcher.watch(self.subscriber, &anchors) {
+            match failure {
+                // An ancestor that is missing, too: the one above it is watched.
+                Failure::Gone => {}
+                Failure::Limit(reason) | Failure::Other(reason) => {
+                    let directory = anchors[at].0.display();
+                    tracing::debug!(pickup = self.config.name, %directory, reason, "cannot watch the way to the root");
+                }
+            }
+        }
+    }
+
+    /// Compares everything in the root with what is known.
+    pub(super) fn rescan_root(&mut self, now: Instant, root: usize) {
+        let top = Place { root, path: UnitPath::root() };
+        if self.roots[root].real().is_none() {
+            return;
+        }
+        let walked = self.scan(&top);
+        self.roots[root].directories = walked.directories.len();
+        self.compare_listing(now, &top, walked, Hint::Scan);
+        self.note_lost_units(now);
+    }
+
+    /// Compares what lies at and below a directory with what is known.
+    pub(super) fn scan_below(&mut self, now: Instant, place: &Place, hint: Hint) {
+        let walked = self.scan(place);
+        let hint = if hint == Hint::MovedIn { Hint::MovedIn } else { Hint::Scan };
+        self.compare_listing(now, place, walked, hint);
+    }
+
+    fn scan(&mut self, place: &Place) -> Walked {
+        let Some(real) = self.roots[place.root].real().cloned() else { return Walked::default() };
+        let watches = self.is_watching() && self.config.watch != WatchMode::Poll;
+        let (watcher, subscriber) = (&self.shared.watcher, self.subscriber);
+        let unwatched = &mut self.roots[place.root].unwatched;
+        unwatched.retain(|path| !path.starts_with(&place.path));
+        let mut limit = None;
+        let mut stand_watch = |directories: &[UnitPath]| {
+            if !watches {
+                return;
+            }
+            let target = |path: &UnitPath| {
+                let target = Target::Directory(Place { root: place.root, path: path.clone() });
+                (real.join(path.as_path()), target)
+            };
+            let wanted: Vec<_> = directories.iter().map(target).collect();
+            for (at, failure) in watcher.watch(subscriber, &wanted) {
+                match failure {
+                    // Gone again: the event of its removal comes, or came.
+                    Failure::Gone => {}
+                    Failure::Limit(reason) | Failure::Other(reason) => {
+                        unwatched.insert(directories[at].clone());
+                        limit = Some(reason);
+                    }
+                }
+            }
+        };
+        let walked = walk(&real, &place.path, &mut self.rules, place.root, self.config.symlinks, &mut stand_watch);
+        if let Some(reason) = limit {
+            let directories = self.roots[place.root].unwatched.len();
+            tracing::warn!(
+                pickup = self.config.name,
+                directories,
+                reason,
+                "some directories cannot be watched and are polled instead"
+            );
+            self.next_poll.get_or_insert(self.shared.now() + self.config.poll_interval);
+        }
+        for (path, problem) in &walked.problems {
+            tracing::warn!(pickup = self.config.name, %path, problem, "some ignore rules are not used");
+        }
+        walked
+    }
+
+    fn compare_listing(&mut self, now: Instant, top: &Place, walked: Walked, hint: Hint) {
+        let root = top.root;
+        let Some(real) = self.roots[root].real().cloned() else { return };
+        let mut listed = BTreeSet::new();
+        for path in walked.files {
+            let place = Place { root, path };
+            let is_same = |known: &super::pickup::Known| {
+                !known.is_racy && fingerprint(&real, &place) == Some(known.fingerprint)
+            };
+            if !self.known.get(&place).is_some_and(is_same) {
+                self.look(now, place.clone(), hint);
+            }
+            listed.insert(place);
+        }
+        let known_below = self.known.range(top.clone()..).map(|(place, _)| place);
+        let missing: Vec<Place> = known_below
+            .take_while(|place| place.root == root && place.path.starts_with(&top.path))
+            .filter(|place| !listed.contains(place))
+            // What cannot be listed is not gone.
+            .filter(|place| !walked.unreadable.iter().any(|(directory, _)| place.path.starts_with(directory)))
+            .cloned()
+            .collect();
+        for place in missing {
+            // Only `ENOENT` is believed, and the look finds out.
+            self.look(now, place, Hint::Scan);
+        }
+        for (path, reason) in walked.unreadable {
+            self.refused.insert(Place { root, path }, format!("the directory cannot be listed: {reason}"));
+        }
+    }
+
+    /// After a listing: what is live and not there any more has to be judged, even if we never saw it here.
+    pub(super) fn note_lost_units(&mut self, now: Instant) {
+        if self.roots.iter().any(|root| root.real().is_none()) {
+            return;
+        }
+        let lost: Vec<UnitPath> = self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned().collect();
+        for unit in lost {
+            let is_paused = self.paused.as_ref().is_some_and(|paused| paused.units.contains(&unit));
+            if !is_paused && !self.in_hand.contains(&unit) && !self.gathering.contains(&unit) {
+                self.gathering.note(now, unit, Noted::Gone);
+            }
+        }
+    }
+}
+
+/// The fingerprint behind the name, symlinks followed; whether they may be is the look's business.
+#[expect(clippy::disallowed_methods, reason = "the cheap half of a look, for the many files that did not change")]
+fn fingerprint(real: &Path, place: &Place) -> Option<Fingerprint> {
+    let metadata = std::fs::metadata(real.join(place.path.as_path())).ok()?;
+    metadata.is_file().then(|| Fingerprint::of(&metadata))
+}
+
+fn resolve(path: &Path) -> RootState {
+    let missing = |reason: String| RootState::Missing { reason };
+    let real = match real_root(path) {
+        Ok(real) => real,
+        Err(error) => {
+            return missing(match error.io_error() {
+                Some(io) if io.kind() == std::io::ErrorKind::NotFound => "it does not exist".into(),
+                Some(io) => io.to_string(),
+                None => error.to_string(),
+            });
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "a root is told by its device and inode")]
+    match std::fs::metadata(&real) {
+        Ok(metadata) if metadata.is_dir() => {
+            let fingerprint = Fingerprint::of(&metadata);
+            #[expect(clippy::disallowed_methods, reason = "a directory that cannot be listed is not to be had")]
+            match std::fs::read_dir(&real) {
+                Ok(_) => RootState::Present { real, device: fingerprint.dev, inode: fingerprint.ino },
+                Err(error) => missing(format!("it cannot be listed: {error}")),
+            }
+        }
+        Ok(_) => missing("it is not a directory".into()),
+        Err(error) => missing(error.to_string()),
+    }
+}
+
+/// Every directory on the way to `path`, with the name in it that matters; symlinks on the way are followed once each.
+fn names_on_the_way(path: &Path) -> Vec<(PathBuf, std::ffi::OsString)> {
+    let mut names = Vec::new();
+    let mut open = vec![path.to_path_buf()];
+    // A chain of symlinks longer than the kernel follows leads nowhere.
+    for _ in 0..40 {
+        let Some(path) = open.pop() else { break };
+        for ancestor in path.ancestors() {
+            let (Some(parent), Some(name)) = (ancestor.parent(), ancestor.file_name()) else { continue };
+            let entry = (parent.to_path_buf(), name.to_os_string());
+            if names.contains(&entry) {
+                continue;
+            }
+            names.push(entry);
+            if let Ok(target) = ancestor.read_link() {
+                open.push(parent.join(target));
+            }
+        }
+    }
+    names
+}
+
+impl Root {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, state: RootState::Unknown, unwatched: BTreeSet::new(), directories: 0, polling: None }
+    }
+}

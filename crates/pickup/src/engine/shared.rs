@@ -1,0 +1,124 @@
+//! What all pickups of one engine share: the journal, the content store, the watcher, the deployers, the clock.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::capture::store::Store;
+use crate::config::DeployerCommon;
+use crate::deploy::Context;
+use crate::deploy::dynamic::DynDeployer;
+use crate::event::{EventKind, Publisher};
+use crate::journal::Journal;
+use crate::source::watch::Watcher;
+
+/// Where the engine's time comes from.
+#[derive(Clone)]
+pub(super) struct Clock {
+    pub now: Arc<dyn Fn() -> Instant + Send + Sync>,
+    pub wall: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+}
+
+impl Clock {
+    #[expect(clippy::disallowed_methods, reason = "the engine is where the clock is read")]
+    pub(super) fn system() -> Self {
+        Self { now: Arc::new(Instant::now), wall: Arc::new(SystemTime::now) }
+    }
+}
+
+/// A deployer under the name it has in `deploy_to`.
+#[derive(Clone)]
+pub(super) struct Bound {
+    pub name: String,
+    pub deployer: Arc<dyn DynDeployer>,
+    pub common: DeployerCommon,
+    /// Changes when the deployer would put things elsewhere or otherwise: then everything is deployed again.
+    pub config_digest: String,
+}
+
+pub(super) struct Shared {
+    pub state_dir: PathBuf,
+    pub journal: Mutex<Journal>,
+    pub store: Store,
+    pub watcher: Watcher,
+    pub events: Publisher,
+    pub clock: Clock,
+    pub runtime: tokio::runtime::Handle,
+    /// Cancelled when the step in hand has to be given up.
+    pub cancel: CancellationToken,
+}
+
+impl Shared {
+    pub(super) fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        (self.clock.now)()
+    }
+
+    /// Milliseconds since the Unix epoch.
+    pub(super) fn now_ms(&self) -> i64 {
+        let since = (self.clock.wall)().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    pub(super) fn publish(&self, pickup: &str, kind: EventKind) {
+        self.events.publish(self.now_ms(), pickup, kind);
+    }
+
+    /// What a phase of `deployer` may use while it works on `generation` of `pickup`.
+    pub(super) fn context(&self, pickup: &str, generation: u64, deployer: &Bound) -> Context {
+        let scratch = self.scratch(pickup, generation).join(file_name(&deployer.name));
+        Context::new(scratch, self.now(), deployer.common.timeout).cancelled_by(&self.cancel)
+    }
+
+    fn scratch(&self, pickup: &str, generation: u64) -> PathBuf {
+        self.state_dir.join("work").join(file_name(pickup)).join(generation.to_string())
+    }
+
+    /// Removes the scratch directories of a generation that is done with.
+    #[expect(clippy::disallowed_methods, reason = "the engine owns the scratch directories")]
+    pub(super) fn sweep_scratch(&self, pickup: &str, generation: u64) {
+        let scratch = self.scratch(pickup, generation);
+        match std::fs::remove_dir_all(&scratch) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(path = %scratch.display(), %error, "cannot remove a scratch directory"),
+        }
+    }
+}
+
+/// A name from a configuration, as a file name: whatever is not plainly one is percent-encoded.
+pub(super) fn file_name(name: &str) -> String {
+    let mut encoded = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => encoded.push(char::from(byte)),
+            b'.' if !encoded.is_empty() => encoded.push('.'),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    // Longer names than a file may have are told apart by their digest.
+    if encoded.len() > 100 {
+        let digest = blake3::hash(name.as_bytes()).to_hex();
+        encoded.truncate(80);
+        encoded.push_str(&digest[..16]);
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pickups_name_never_leaves_its_directory() {
+        for (name, expected) in [("a.b", "a.b"), ("..", "%2E."), ("a/../b", "a%2F..%2Fb"), ("", ""), ("ä", "%C3%A4")] {
+            assert_eq!(file_name(name), expected);
+        }
+        assert!(file_name(&"x".repeat(500)).len() <= 100);
+    }
+}

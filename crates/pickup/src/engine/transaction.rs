@@ -1,0 +1,389 @@
+//! One change set, from intent to commit: the transaction over the deployers.
+//!
+//! Everything is journalled before it is done, so that `recover` can finish or take back what a crash cut off. Whatever
+//! fails is taken back in reverse order; what cannot be taken back is `Stuck`, and said so.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::shared::{Bound, Shared};
+use crate::change::Change;
+use crate::deploy::verify::verify;
+use crate::deploy::{Context, Unit};
+use crate::error::{Error, Result};
+use crate::journal::{
+    CommittedGroup, DeploymentId, Intent, IntendedGroup, IntendedStep, LiveChange, Origin, StagedStep,
+};
+use crate::plan::{Group, Plan, Step};
+
+/// How long commits may gather before they are written: one write for many small groups, a write each for slow ones.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// What became of one group.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub changes: Arc<[Change]>,
+    pub result: GroupResult,
+}
+
+#[derive(Debug)]
+pub(super) enum GroupResult {
+    /// Live and recorded; the deployers that took it.
+    Applied(Vec<String>),
+    /// Taken back: what was live before is live again.
+    RolledBack { deployer: String, cause: String, output: String, is_transient: bool },
+    /// Not taken back in full.
+    Stuck { cause: String, undo_errors: Vec<String> },
+    /// No deployer took it.
+    Refused,
+}
+
+/// A revert that could not be recorded yet. Until it is, nothing new may begin: recovery would take back too much.
+#[derive(Clone, Debug)]
+pub(super) struct Owed {
+    id: DeploymentId,
+    group: usize,
+    cause: String,
+}
+
+/// One group on its way.
+struct Progress {
+    group: Group,
+    /// The receipts of what is live before, by step.
+    old: Vec<Option<Value>>,
+    staged: Vec<Option<Value>>,
+    live: Vec<Option<Value>>,
+    /// How many steps were begun with activate or remove.
+    begun: usize,
+    failure: Option<Failure>,
+    undo_errors: Vec<String>,
+    is_committed: bool,
+}
+
+struct Failure {
+    deployer: String,
+    cause: String,
+    output: String,
+    is_transient: bool,
+}
+
+/// Carries out plans of one pickup, one at a time.
+pub(super) struct Transaction<'a> {
+    pub shared: &'a Shared,
+    pub pickup: &'a str,
+    pub deployers: &'a [Bound],
+    pub owed: &'a mut Vec<Owed>,
+}
+
+impl Transaction<'_> {
+    /// Carries out `plan` as `generation`.
+    ///
+    /// # Errors
+    /// The journal cannot be written. Nothing of the plan is live then that is not in an outcome.
+    pub(super) async fn carry_out(&mut self, plan: Plan, generation: u64, origin: Origin) -> Result<Vec<Outcome>> {
+        self.settle_debts()?;
+        let (planned, refused): (Vec<Group>, Vec<Group>) =
+            plan.groups.into_iter().partition(|group| !group.steps.is_empty());
+        let mut outcomes: Vec<Outcome> =
+            refused.into_iter().map(|group| Outcome { changes: group.changes, result: GroupResult::Refused }).collect();
+        if planned.is_empty() {
+            return Ok(outcomes);
+        }
+        let mut groups = self.prepare(planned)?;
+        let id = self.intend(&groups, generation, origin)?;
+        for group in &mut groups {
+            self.check(group).await;
+        }
+        for group in &mut groups {
+            self.stage(group).await;
+        }
+        if let Err(error) = self.record_staged(id, &groups) {
+            self.give_up(id, &mut groups, &error).await;
+            return Err(error);
+        }
+        self.activate_all(id, &mut groups).await?;
+        self.retire(id, &mut groups).await;
+        outcomes.extend(groups.into_iter().map(Progress::outcome));
+        Ok(outcomes)
+    }
+
+    fn settle_debts(&mut self) -> Result<()> {
+        while let Some(owed) = self.owed.last() {
+            self.shared.journal().reverted(owed.id, owed.group, &owed.cause, "", self.shared.now_ms())?;
+            self.owed.pop();
+        }
+        Ok(())
+    }
+
+    fn bound(&self, name: &str) -> Result<&Bound> {
+        let known = self.deployers.iter().find(|bound| bound.name == name);
+        known.ok_or_else(|| Error::deploy(format!("find a deployer named `{name}`")))
+    }
+
+    fn context(&self, unit: &Unit, deployer: &Bound) -> Context {
+        self.shared.context(self.pickup, unit.generation, deployer)
+    }
+
+    fn prepare(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
+        let journal = self.shared.journal();
+        groups
+            .into_iter()
+            .map(|group| {
+                let old = group
+                    .steps
+                    .iter()
+                    .map(|step| journal.receipt(self.pickup, &step.deployer, &step.unit.path))
+                    .collect::<Result<Vec<_>>>()?;
+                Ok(Progress::new(group, old))
+            })
+            .collect()
+    }
+
+    fn intend(&self, groups: &[Progress], generation: u64, origin: Origin) -> Result<DeploymentId> {
+        let step = |(step, old): (&Step, &Option<Value>)| {
+            let config_digest = self.bound(&step.deployer).map(|bound| bound.config_digest.clone())?;
+            let (deployer, unit, old) = (step.deployer.clone(), step.unit.clone(), old.clone());
+            Ok(IntendedStep { deployer, config_digest, unit, old })
+        };
+        let group = |progress: &Progress| {
+            let steps = progress.group.steps.iter().zip(&progress.old).map(step).collect::<Result<_>>()?;
+            Ok(IntendedGroup { steps })
+        };
+        let groups = groups.iter().map(group).collect::<Result<_>>()?;
+        let intent = Intent { pickup: self.pickup.into(), generation, origin, groups };
+        self.shared.journal().intend(&intent, self.shared.now_ms())
+    }
+
+    async fn check(&self, progress: &mut Progress) {
+        for at in 0..progress.group.steps.len() {
+            let step = &progress.group.steps[at];
+            let result = match self.bound(&step.deployer) {
+                Ok(bound) => {
+                    let cx = self.context(&step.unit, bound);
+                    let result = bound.deployer.check(&cx, &step.unit, progress.old[at].as_ref()).await;
+                    result.map_err(|error| (error, cx.take_output()))
+                }
+                Err(error) => Err((error, String::new())),
+            };
+            if let Err((error, output)) = result {
+                return progress.fail(at, &error, output);
+            }
+        }
+    }
+
+    async fn stage(&self, progress: &mut Progress) {
+        for at in 0..progress.group.steps.len() {
+            if progress.failure.is_some() {
+                break;
+            }
+            let step = &progress.group.steps[at];
+            if step.is_removal() {
+                continue;
+            }
+            let Ok(bound) = self.bound(&step.deployer) else { continue };
+            let cx = self.context(&step.unit, bound);
+            match bound.deployer.stage(&cx, &step.unit, progress.old[at].as_ref()).await {
+                Ok(receipt) => progress.staged[at] = Some(receipt),
+                Err(error) => progress.fail(at, &error, cx.take_output()),
+            }
+        }
+        if progress.failure.is_some() {
+            self.undo(progress).await;
+        }
+    }
+
+    fn record_staged(&self, id: DeploymentId, groups: &[Progress]) -> Result<()> {
+        let mut steps = Vec::new();
+        for (at, progress) in groups.iter().enumerate().filter(|(_, progress)| progress.failure.is_none()) {
+            let staged = progress.staged.iter().enumerate();
+            steps.extend(staged.map(|(step, receipt)| StagedStep { group: at, step, receipt: receipt.clone() }));
+        }
+        if steps.is_empty() { Ok(()) } else { self.shared.journal().staged(id, &steps) }
+    }
+
+    async fn activate_all(&mut self, id: DeploymentId, groups: &mut [Progress]) -> Result<()> {
+        let mut written = 0;
+        let mut last = self.shared.now();
+        for at in 0..groups.len() {
+            self.activate(&mut groups[at]).await;
+            if self.shared.now() - last >= COMMIT_INTERVAL || at + 1 == groups.len() {
+                if let Err(error) = self.commit(id, &mut groups[..=at], written) {
+                    self.give_up(id, groups, &error).await;
+                    return Err(error);
+                }
+                written = at + 1;
+                last = self.shared.now();
+            }
+        }
+        Ok(())
+    }
+
+    async fn activate(&self, progress: &mut Progress) {
+        for at in 0..progress.group.steps.len() {
+            if progress.failure.is_some() {
+                break;
+            }
+            progress.begun = at + 1;
+            if let Err((error, output)) = self.activate_step(progress, at).await {
+                progress.fail(at, &error, output);
+            }
+        }
+        if progress.failure.is_some() && progress.begun > 0 {
+            self.undo(progress).await;
+        }
+    }
+
+    async fn activate_step(&self, progress: &mut Progress, at: usize) -> Result<(), (Error, String)> {
+        let step = &progress.group.steps[at];
+        let old = progress.old[at].as_ref();
+        let bound = self.bound(&step.deployer).map_err(|error| (error, String::new()))?;
+        let cx = self.context(&step.unit, bound);
+        let with_output = |error| (error, cx.take_output());
+        match (&progress.staged[at], old) {
+            (Some(staged), old) => {
+                let live = bound.deployer.activate(&cx, &step.unit, staged, old).await.map_err(with_output)?;
+                let cx = self.context(&step.unit, bound);
+                let verified = async {
+                    bound.deployer.verify(&cx, &step.unit, &live).await?;
+                    verify(&bound.common.verify, bound.common.verify_timeout, &cx, &step.unit).await
+                };
+                verified.await.map_err(|error| (error, cx.take_output()))?;
+                progress.live[at] = Some(live);
+            }
+            (None, Some(old)) => bound.deployer.remove(&cx, &step.unit, old).await.map_err(with_output)?,
+            // It was never live here: there is nothing to take away.
+            (None, None) => {}
+        }
+        Ok(())
+    }
+
+    /// Takes back in reverse order what was staged, activated or removed.
+    async fn undo(&self, progress: &mut Progress) {
+        for at in (0..progress.group.steps.len()).rev() {
+            let step = &progress.group.steps[at];
+            let was_begun = at < progress.begun;
+            let result = match self.bound(&step.deployer) {
+                Err(error) => Err(error),
+                Ok(bound) => match (&progress.staged[at], progress.old[at].as_ref()) {
+                    (Some(staged), old) => {
+                        let cx = self.context(&step.unit, bound);
+                        bound.deployer.revert(&cx, &step.unit, staged, old).await
+                    }
+                    (None, Some(old)) if step.is_removal() && was_begun => {
+                        super::recover::put_back(self.shared, self.pickup, bound, step, old).await
+                    }
+                    (None, _) => Ok(()),
+                },
+            };
+            if let Err(error) = result {
+                progress.undo_errors.push(format!("{}: {error}", step.deployer));
+            }
+        }
+    }
+
+    /// Records what went live, and what failed, of the groups from `from` on.
+    fn commit(&self, id: DeploymentId, groups: &mut [Progress], from: usize) -> Result<()> {
+        let now = self.shared.now_ms();
+        let mut committed = Vec::new();
+        for (at, progress) in groups.iter().enumerate().skip(from).filter(|(_, progress)| progress.failure.is_none()) {
+            let live = progress.live.iter().enumerate();
+            let live = live.map(|(step, receipt)| LiveChange { step, receipt: receipt.clone() }).collect();
+            committed.push(CommittedGroup { group: at, live });
+        }
+        if !committed.is_empty() {
+            self.shared.journal().committed(id, &committed, now)?;
+            for group in &committed {
+                groups[group.group].is_committed = true;
+            }
+        }
+        for (at, progress) in groups.iter().enumerate().skip(from) {
+            let Some(failure) = &progress.failure else { continue };
+            if progress.undo_errors.is_empty() {
+                self.shared.journal().reverted(id, at, &failure.cause, &failure.output, now)?;
+            } else {
+                self.shared.journal().stuck(id, at, &failure.cause, &progress.undo_errors, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The journal cannot be written: what is not committed is taken back, and the debt to say so is kept.
+    async fn give_up(&mut self, id: DeploymentId, groups: &mut [Progress], error: &Error) {
+        for (at, progress) in groups.iter_mut().enumerate().rev() {
+            if progress.is_committed {
+                continue;
+            }
+            if progress.failure.is_none() {
+                self.undo(progress).await;
+            }
+            self.owed.push(Owed { id, group: at, cause: error.to_string() });
+        }
+    }
+
+    /// Lets go of the old versions. A failure here harms nobody: the new version is live and recorded.
+    async fn retire(&self, id: DeploymentId, groups: &mut [Progress]) {
+        let mut retired = Vec::new();
+        for (at, progress) in groups.iter().enumerate().filter(|(_, progress)| progress.is_committed).rev() {
+            for (step, (staged, old)) in progress.group.steps.iter().zip(progress.staged.iter().zip(&progress.old)) {
+                let (Ok(bound), Some(staged)) = (self.bound(&step.deployer), staged) else { continue };
+                let cx = self.context(&step.unit, bound);
+                if let Err(error) = bound.deployer.retire(&cx, &step.unit, staged, old.as_ref()).await {
+                    tracing::warn!(pickup = self.pickup, unit = %step.unit.path, %error, "cannot let go of the old version");
+                }
+            }
+            retired.push(at);
+        }
+        let journal = &mut *self.shared.journal();
+        let recorded = if retired.is_empty() { Ok(()) } else { journal.retired(id, &retired) };
+        if let Err(error) = recorded.and_then(|()| journal.finish(id, self.shared.now_ms())) {
+            // Recovery retires once more; every phase is idempotent.
+            tracing::warn!(pickup = self.pickup, %error, "the deployment is live, but its end is not recorded");
+        }
+        if let Some(step) = groups.first().and_then(|progress| progress.group.steps.first()) {
+            self.shared.sweep_scratch(self.pickup, step.unit.generation);
+        }
+    }
+}
+
+impl Progress {
+    fn new(group: Group, old: Vec<Option<Value>>) -> Self {
+        let none = || vec![None; group.steps.len()];
+        let (staged, live) = (none(), none());
+        Self { group, old, staged, live, begun: 0, failure: None, undo_errors: Vec::new(), is_committed: false }
+    }
+
+    fn fail(&mut self, at: usize, error: &Error, output: String) {
+        let deployer = self.group.steps[at].deployer.clone();
+        let cause = format!("{deployer}: {error}");
+        self.failure = Some(Failure { deployer, cause, output, is_transient: error.is_transient() });
+    }
+
+    fn outcome(self) -> Outcome {
+        let result = match self.failure {
+            None => {
+                let mut deployers: Vec<String> = Vec::new();
+                for step in self.group.steps {
+                    if !deployers.contains(&step.deployer) {
+                        deployers.push(step.deployer);
+                    }
+                }
+                GroupResult::Applied(deployers)
+            }
+            Some(failure) if self.undo_errors.is_empty() => GroupResult::RolledBack {
+                deployer: failure.deployer,
+                cause: failure.cause,
+                output: failure.output,
+                is_transient: failure.is_transient,
+            },
+            Some(failure) => GroupResult::Stuck { cause: failure.cause, undo_errors: self.undo_errors },
+        };
+        Outcome { changes: self.group.changes, result }
+    }
+}
+
+/// How long the clock of the engine says since `start`; for log lines.
+pub(super) fn elapsed_ms(start: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
+}
