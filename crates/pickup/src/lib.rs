@@ -6,6 +6,7 @@ pub mod change;
 pub mod config;
 pub mod deploy;
 mod error;
+mod journal;
 mod path;
 
 mod source;
