@@ -24,7 +24,7 @@
 
 mod content;
 mod deployment;
-mod history;
+pub mod history;
 mod known;
 mod live;
 mod open;
@@ -42,7 +42,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use serde_json::Value;
 
-pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
+use self::history::Origin;
 use self::state::{GroupState, IllegalTransition};
 use crate::capture::Digest;
 use crate::change::Content;

@@ -8,7 +8,8 @@ use rusqlite::{Connection, Row};
 
 use super::content::{self, index, load_json, load_kind, load_path, optional_digest};
 use super::deployment::parse_state;
-use super::{Attempt, DeploymentId, Fault, Journal, OpenDeployment, OpenGroup, OpenStep, Origin, Result};
+use super::history::Origin;
+use super::{Attempt, DeploymentId, Fault, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
 use crate::change::Change;
 use crate::deploy::Unit;
 
