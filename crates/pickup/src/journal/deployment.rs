@@ -52,7 +52,7 @@ impl Journal {
             let mut before = None;
             for step in steps {
                 if before.replace(step.group) != Some(step.group) {
-                    advance(transaction, id, step.group, Record::Staged)?;
+                    advance(transaction, id, step.group, Record::Staged, None)?;
                 }
                 let receipt = step.receipt.as_ref().map(Value::to_string);
                 let written = transaction
@@ -72,15 +72,17 @@ impl Journal {
         self.write(JournalWrite::Commit, |transaction| {
             let commit = Commit::of(transaction, id, now)?;
             for group in groups {
-                match advance(transaction, id, group.group, Record::Committed)? {
+                match advance(transaction, id, group.group, Record::Committed, Some(now))? {
                     // Later generations may have changed what is live since.
                     Advance::Repeated => {}
                     Advance::Moved => commit.group(transaction, group)?,
                 }
             }
-            transaction
-                .prepare_cached("UPDATE pickup SET committed = max(ifnull(committed, 0), ?2) WHERE id = ?1")?
-                .execute([commit.pickup, commit.generation])?;
+            if !groups.is_empty() {
+                transaction
+                    .prepare_cached("UPDATE pickup SET committed = max(ifnull(committed, 0), ?2) WHERE id = ?1")?
+                    .execute([commit.pickup, commit.generation])?;
+            }
             Ok(())
         })
     }
@@ -89,7 +91,7 @@ impl Journal {
     pub(crate) fn retired(&mut self, id: DeploymentId, groups: &[usize]) -> Result<()> {
         self.write(JournalWrite::Retire, |transaction| {
             for group in groups {
-                advance(transaction, id, *group, Record::Retired)?;
+                advance(transaction, id, *group, Record::Retired, None)?;
             }
             Ok(())
         })
@@ -105,16 +107,16 @@ impl Journal {
         now: i64,
     ) -> Result<()> {
         self.write(JournalWrite::Revert, |transaction| {
-            match advance(transaction, id, group, Record::Reverted)? {
+            match advance(transaction, id, group, Record::Reverted, Some(now))? {
                 // The first cause is the one that counts.
                 Advance::Repeated => {}
                 Advance::Moved => {
                     transaction
                         .prepare_cached(
-                            "UPDATE step_group SET decided_at = ?3, cause = ?4, output = ?5
+                            "UPDATE step_group SET cause = ?3, output = ?4
                              WHERE deployment = ?1 AND number = ?2",
                         )?
-                        .execute(params![id.0, index(group), now, bounded(cause), bounded(output)])?;
+                        .execute(params![id.0, index(group), bounded(cause), bounded(output)])?;
                 }
             }
             Ok(())
@@ -132,21 +134,15 @@ impl Journal {
     ) -> Result<()> {
         self.write(JournalWrite::Stick, |transaction| {
             let undo_errors: Vec<&str> = undo_errors.iter().map(|error| bounded(error)).collect();
-            match advance(transaction, id, group, Record::Stuck)? {
+            match advance(transaction, id, group, Record::Stuck, Some(now))? {
                 Advance::Repeated => {}
                 Advance::Moved => {
                     transaction
                         .prepare_cached(
-                            "UPDATE step_group SET decided_at = ?3, cause = ?4, undo_errors = ?5
+                            "UPDATE step_group SET cause = ?3, undo_errors = ?4
                              WHERE deployment = ?1 AND number = ?2",
                         )?
-                        .execute(params![
-                            id.0,
-                            index(group),
-                            now,
-                            bounded(cause),
-                            serde_json::to_string(&undo_errors)?
-                        ])?;
+                        .execute(params![id.0, index(group), bounded(cause), serde_json::to_string(&undo_errors)?])?;
                 }
             }
             Ok(())
@@ -266,8 +262,14 @@ enum Advance {
     Repeated,
 }
 
-/// Moves a group to its next state.
-fn advance(transaction: &Transaction<'_>, id: DeploymentId, group: usize, record: Record) -> Attempt<Advance> {
+/// Moves a group to its next state, which was decided at that time.
+fn advance(
+    transaction: &Transaction<'_>,
+    id: DeploymentId,
+    group: usize,
+    record: Record,
+    decided_at: Option<i64>,
+) -> Attempt<Advance> {
     let mut find = transaction.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 AND number = ?2")?;
     let found: Option<String> = find.query_row([id.0, index(group)], |row| row.get(0)).optional()?;
     let found = found.ok_or_else(|| Fault::NotFound(format!("deployment {} has no group {group}", id.0)))?;
@@ -277,8 +279,8 @@ fn advance(transaction: &Transaction<'_>, id: DeploymentId, group: usize, record
         return Ok(Advance::Repeated);
     }
     transaction
-        .prepare_cached("UPDATE step_group SET state = ?3 WHERE deployment = ?1 AND number = ?2")?
-        .execute(params![id.0, index(group), next.as_str()])?;
+        .prepare_cached("UPDATE step_group SET state = ?3, decided_at = ifnull(?4, decided_at) WHERE deployment = ?1 AND number = ?2")?
+        .execute(params![id.0, index(group), next.as_str(), decided_at])?;
     Ok(Advance::Moved)
 }
 
@@ -310,9 +312,6 @@ impl Commit {
         for change in &group.live {
             self.live(transaction, group.group, change)?;
         }
-        transaction
-            .prepare_cached("UPDATE step_group SET decided_at = ?3 WHERE deployment = ?1 AND number = ?2")?
-            .execute([self.id.0, number, self.now])?;
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO unit_version (pickup, path, generation, content)

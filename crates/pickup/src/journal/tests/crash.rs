@@ -4,9 +4,11 @@ use std::sync::Mutex;
 
 use super::*;
 
+type Calls = Arc<Mutex<Vec<(JournalWrite, Moment)>>>;
+
 /// Fails at the call with this number, counted from 0; counts all calls.
-fn dying_at(fatal: usize) -> (Hook, Arc<Mutex<Vec<(JournalWrite, Moment)>>>) {
-    let calls = Arc::new(Mutex::new(Vec::new()));
+fn dying_at(fatal: usize) -> (Hook, Calls) {
+    let calls = Calls::default();
     let seen = Arc::clone(&calls);
     let hook: Hook = Arc::new(move |write, moment| {
         let mut seen = seen.lock().unwrap();

@@ -37,9 +37,11 @@ fn no_write_but_a_checkpoint_waits_for_the_disk() {
     assert_eq!(number("user_version"), 1);
 }
 
+type Damage = fn(&Path);
+
 #[test]
 fn a_damaged_journal_is_set_aside_and_a_fresh_one_made() {
-    let damages: [(&str, fn(&Path)); 5] = [
+    let damages: [(&str, Damage); 5] = [
         ("file is not a database", |dir| fs::write(dir.join("journal.db"), vec![b'x'; 8192]).unwrap()),
         ("", |dir| {
             let file = fs::OpenOptions::new().write(true).open(dir.join("journal.db")).unwrap();
