@@ -315,7 +315,7 @@ impl Commit {
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO unit_version (pickup, path, generation, content)
-                 SELECT ?1, path, ?2, content FROM change WHERE deployment = ?3 AND in_group = ?4 ORDER BY number",
+                 SELECT ?1, path, ?2, content FROM change WHERE deployment = ?3 AND in_group = ?4",
             )?
             .execute([self.pickup, self.generation, self.id.0, number])?;
         Ok(())
