@@ -7,6 +7,7 @@ pub mod config;
 pub mod deploy;
 mod error;
 pub mod event;
+mod journal;
 mod path;
 mod plan;
 mod settle;

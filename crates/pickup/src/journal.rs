@@ -1,0 +1,320 @@
+//! Stage 7 of 8: intents and receipts in, replay and history out.
+//!
+//! One SQLite database, `<state_dir>/journal.db`. A *deployment* is one attempt to bring a change set of one pickup live
+//! as a generation; it consists of *groups*, each all or nothing, and those of *steps*: one deployer, one unit. A group
+//! moves through [`GroupState`] only. Each method that writes is one transaction, so a crash leaves either all of it or
+//! nothing. WAL with `synchronous=NORMAL` keeps fsync off the deploy path: a killed process loses nothing, a power cut
+//! at most the last transactions. Times are arguments, in milliseconds since the epoch.
+//!
+//! | table | one row for each | filled by | emptied by |
+//! |---|---|---|---|
+//! | `pickup` | name ever deployed: highest, newest committed, oldest known and held generation | every write | – |
+//! | `deployment` | attempt: origin, start, end | `intend`, `finish` | `prune` |
+//! | `step_group` | group of a deployment: its state, and why it failed | `intend` and each record | `prune` |
+//! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
+//! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |
+//! | `live` | (deployer, unit) that is live: receipt and content | `committed` | `committed`, `forget_live` |
+//! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed` | `prune` |
+//! | `content` | distinct content: a file's size, a tree's list of files | `intend` | `prune` |
+//! | `known` | file seen in a pickup directory | `save_known` | `save_known` |
+//! | `quarantine` | (unit, deployer) that failed | `quarantine` | `clear_quarantine`, `committed` |
+//!
+//! A content's key is its digest, and for a file also its mode, which the digest leaves out: 36 bytes are a file, 32 a
+//! tree. Paths are the file system's bytes, receipts JSON. No path of the state directory is stored, so it can be moved.
+
+mod content;
+mod deployment;
+pub mod history;
+mod known;
+mod live;
+mod open;
+mod pending;
+mod prune;
+mod quarantine;
+mod schema;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use serde_json::Value;
+
+use self::history::Origin;
+use self::state::{GroupState, IllegalTransition};
+use crate::capture::Digest;
+use crate::change::Content;
+use crate::deploy::Unit;
+use crate::error::{Error, ErrorKind, Result};
+use crate::path::UnitPath;
+use crate::source::{Fingerprint, Place};
+
+/// Called before and after each write transaction; its error is returned as if the process had died there.
+pub(crate) type Hook = Arc<dyn Fn(JournalWrite, Moment) -> Result<()> + Send + Sync>;
+
+/// The kinds of write transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum JournalWrite {
+    Intend,
+    Stage,
+    Commit,
+    Retire,
+    Revert,
+    Stick,
+    Finish,
+    Forget,
+    Known,
+    Quarantine,
+    Hold,
+    Prune,
+}
+
+impl JournalWrite {
+    /// What an error says could not be done.
+    fn action(self) -> &'static str {
+        match self {
+            Self::Intend => "write the intent to journal",
+            Self::Stage => "record what was staged in journal",
+            Self::Commit => "record the commit in journal",
+            Self::Retire => "record what was retired in journal",
+            Self::Revert => "record the revert in journal",
+            Self::Stick => "record what is stuck in journal",
+            Self::Finish => "close the deployment in journal",
+            Self::Forget => "forget what was live in journal",
+            Self::Known => "record the files seen in journal",
+            Self::Quarantine => "record the quarantine in journal",
+            Self::Hold => "record the hold in journal",
+            Self::Prune => "prune journal",
+        }
+    }
+}
+
+/// Which side of a write transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Moment {
+    /// Nothing of it is written yet.
+    Before,
+    /// All of it is written.
+    After,
+}
+
+/// What [`Journal::open`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// No journal: this one is fresh.
+    New,
+    /// A journal of this version.
+    Existing,
+    /// A journal of an older version, brought up to date.
+    Migrated { from: u32 },
+    /// A damaged journal. It was renamed to `set_aside`, and this one is fresh: generations count from 1 again.
+    Rebuilt { set_aside: PathBuf, why: String },
+}
+
+/// Names a deployment in this journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DeploymentId(i64);
+
+/// What is about to be done.
+#[derive(Clone, Debug)]
+pub(crate) struct Intent {
+    pub pickup: String,
+    /// Never used before: [`Journal::next_generation`].
+    pub generation: u64,
+    pub origin: Origin,
+    pub groups: Vec<IntendedGroup>,
+}
+
+/// Steps that go live together or not at all.
+#[derive(Clone, Debug)]
+pub(crate) struct IntendedGroup {
+    pub steps: Vec<IntendedStep>,
+}
+
+/// One unit for one deployer.
+#[derive(Clone, Debug)]
+pub(crate) struct IntendedStep {
+    pub deployer: String,
+    pub config_digest: String,
+    pub unit: Unit,
+    /// The receipt of what is live before.
+    pub old: Option<Value>,
+}
+
+/// What a step staged; groups and steps are counted from 0, as in the intent.
+#[derive(Clone, Debug)]
+pub(crate) struct StagedStep {
+    pub group: usize,
+    pub step: usize,
+    /// `None` where there is nothing to stage: a removal.
+    pub receipt: Option<Value>,
+}
+
+/// A group that went live.
+#[derive(Clone, Debug)]
+pub(crate) struct CommittedGroup {
+    pub group: usize,
+    pub live: Vec<LiveChange>,
+}
+
+/// What a step left live.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveChange {
+    pub step: usize,
+    /// `None` where the unit was removed.
+    pub receipt: Option<Value>,
+}
+
+/// A deployment that was not finished, with everything that recovery needs.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenDeployment {
+    pub id: DeploymentId,
+    pub pickup: String,
+    pub generation: u64,
+    pub origin: Origin,
+    pub started_at: i64,
+    pub groups: Vec<OpenGroup>,
+}
+
+/// One of its groups.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenGroup {
+    pub state: GroupState,
+    pub steps: Vec<OpenStep>,
+}
+
+/// One of their steps.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenStep {
+    pub deployer: String,
+    pub config_digest: String,
+    pub unit: Unit,
+    /// What was live when the intent was written.
+    pub old: Option<Value>,
+    pub staged: Option<Value>,
+    /// What the journal says is live now: `old` until the commit.
+    pub live: Option<Value>,
+}
+
+/// A unit that is live with one deployer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LiveRow {
+    pub deployer: String,
+    pub unit: UnitPath,
+    pub config_digest: String,
+    pub digest: Option<Digest>,
+    pub generation: u64,
+    pub receipt: Value,
+    pub content: Option<Content>,
+    /// When it was committed.
+    pub since: i64,
+}
+
+/// A file that was seen, and what was in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownFile {
+    pub place: Place,
+    pub fingerprint: Fingerprint,
+    pub digest: Digest,
+}
+
+/// A unit that failed with a deployer, and what would make it be tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Quarantined {
+    pub unit: UnitPath,
+    pub digest: Option<Digest>,
+    pub deployer: String,
+    pub attempts: u32,
+    /// `None`: only new content, or a retry by hand.
+    pub retry_at: Option<i64>,
+    pub cause: String,
+    pub is_transient: bool,
+}
+
+/// The open journal.
+pub(crate) struct Journal {
+    connection: Connection,
+    path: PathBuf,
+    /// `<state_dir>/store`, for the paths of captured files.
+    store: PathBuf,
+    hook: Option<Hook>,
+}
+
+impl Journal {
+    fn new(connection: Connection, state_dir: &Path, hook: Option<Hook>) -> Self {
+        Self { connection, path: state_dir.join(open::FILE_NAME), store: state_dir.join("store"), hook }
+    }
+
+    /// Runs `body` in one transaction, between the two calls of the hook.
+    fn write<T>(&mut self, kind: JournalWrite, body: impl FnOnce(&Transaction<'_>) -> Attempt<T>) -> Result<T> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook(kind, Moment::Before))?;
+        let written = in_transaction(&mut self.connection, body);
+        let value = written.map_err(|fault| fault.doing(kind.action(), &self.path))?;
+        self.hook.as_ref().map_or(Ok(()), |hook| hook(kind, Moment::After))?;
+        Ok(value)
+    }
+
+    /// Runs `body` on one consistent view.
+    fn read<T>(&self, body: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T> {
+        let read = || {
+            let view = self.connection.unchecked_transaction()?;
+            body(&view)
+        };
+        read().map_err(|fault| fault.doing("read journal", &self.path))
+    }
+}
+
+fn in_transaction<T>(connection: &mut Connection, body: impl FnOnce(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
+    // The write lock first: a reader that turns writer may be refused without waiting.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let value = body(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+/// The row of a pickup, made if missing.
+fn enter_pickup(transaction: &Transaction<'_>, name: &str) -> Attempt<i64> {
+    let mut find = transaction.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
+    if let Some(id) = find.query_row([name], |row| row.get(0)).optional()? {
+        return Ok(id);
+    }
+    transaction.prepare_cached("INSERT INTO pickup (name) VALUES (?1)")?.execute([name])?;
+    Ok(transaction.last_insert_rowid())
+}
+
+type Attempt<T> = std::result::Result<T, Fault>;
+
+/// Why a statement, or what it read, was no good; the caller adds what was being done.
+#[derive(Debug, thiserror::Error)]
+enum Fault {
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+    #[error("a column that should hold JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+    #[error("{0}")]
+    Unexpected(String),
+    #[error("{0}")]
+    NotFound(String),
+}
+
+impl Fault {
+    fn doing(self, action: &str, path: &Path) -> Error {
+        let (kind, is_transient) = match &self {
+            Self::Sql(error) => (ErrorKind::Journal, is_environment(error)),
+            Self::Json(_) | Self::Illegal(_) | Self::Unexpected(_) => (ErrorKind::Journal, false),
+            Self::NotFound(_) => (ErrorKind::NotFound, false),
+        };
+        let error = Error::new(kind, action).at(path).caused_by(self);
+        if is_transient { error.transient() } else { error }
+    }
+}
+
+/// Whether it may heal by itself: a full disk, a lock held by a reader, an input or output error.
+fn is_environment(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure))
+}

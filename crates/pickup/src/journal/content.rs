@@ -1,0 +1,141 @@
+//! What units consist of, each distinct content stored once; and the column forms that all tables share.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Row, Transaction, params};
+
+use super::{Attempt, Fault};
+use crate::capture::{CapturedFile, Digest};
+use crate::change::{ChangeKind, Content, TreeFile};
+use crate::path::UnitPath;
+
+const DIGEST_LENGTH: usize = 32;
+
+/// One file of a tree in JSON: path, digest, size, mode.
+type FileRow = (UnitPath, Digest, u64, u32);
+
+/// The digest, and for a file its mode in four bytes.
+fn key(content: &Content) -> Vec<u8> {
+    let mut key = content.digest().0.to_vec();
+    match content {
+        Content::File(file) => key.extend(file.mode.to_be_bytes()),
+        Content::Tree(_) => {}
+    }
+    key
+}
+
+/// Stores the content unless it is there, and returns its key.
+pub(super) fn save(transaction: &Transaction<'_>, content: &Content) -> Attempt<Vec<u8>> {
+    let key = key(content);
+    let files = match content {
+        Content::File(_) => None,
+        Content::Tree(files) => {
+            // A large tree is not put into JSON only to be thrown away.
+            if transaction.prepare_cached("SELECT 1 FROM content WHERE key = ?1")?.exists([&key])? {
+                return Ok(key);
+            }
+            let rows = files.iter().map(|at| (&at.path, at.file.digest, at.file.size, at.file.mode));
+            Some(serde_json::to_string(&rows.collect::<Vec<_>>())?)
+        }
+    };
+    transaction
+        .prepare_cached("INSERT OR IGNORE INTO content (key, size, files) VALUES (?1, ?2, ?3)")?
+        .execute(params![key, content.size().cast_signed(), files])?;
+    Ok(key)
+}
+
+/// Reads the columns `key`, `content.size` and `content.files`, which begin at `column`.
+pub(super) fn load(row: &Row<'_>, column: usize, store: &Path) -> Attempt<Option<Content>> {
+    let Some(key) = row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)? else { return Ok(None) };
+    let Some(size) = row.get::<_, Option<i64>>(column + 1)? else {
+        return Err(Fault::Unexpected("a content is missing".to_owned()));
+    };
+    let stored = |digest, size, mode| CapturedFile { digest, size, mode, stored: stored_path(store, &digest) };
+    if let Some(mode) = mode_of(key) {
+        return Ok(Some(Content::File(stored(digest_of(key)?, size.cast_unsigned(), mode))));
+    }
+    let files = tree_files(&row.get::<_, String>(column + 2)?)?;
+    let files = files.into_iter().map(|(path, digest, size, mode)| TreeFile { path, file: stored(digest, size, mode) });
+    Ok(Some(Content::Tree(files.collect::<Arc<[_]>>())))
+}
+
+/// The files named by the columns `key` and `content.files`, which begin at `column`.
+pub(super) fn file_digests(row: &Row<'_>, column: usize) -> Attempt<Vec<Digest>> {
+    let key = row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?;
+    if mode_of(key).is_some() {
+        return Ok(vec![digest_of(key)?]);
+    }
+    Ok(tree_files(&row.get::<_, String>(column + 1)?)?.into_iter().map(|(_, digest, _, _)| digest).collect())
+}
+
+/// The identity of the content under this key, or a bare digest.
+pub(super) fn digest_of(key: &[u8]) -> Attempt<Digest> {
+    let digest = key.first_chunk::<DIGEST_LENGTH>();
+    digest.map(|bytes| Digest(*bytes)).ok_or_else(|| Fault::Unexpected("a digest is too short".to_owned()))
+}
+
+/// The digest in a column that may be empty.
+pub(super) fn optional_digest(row: &Row<'_>, column: usize) -> Attempt<Option<Digest>> {
+    let key = row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)?;
+    key.map(digest_of).transpose()
+}
+
+/// The mode in a file's key; `None` for a tree.
+fn mode_of(key: &[u8]) -> Option<u32> {
+    let mode = key.get(DIGEST_LENGTH..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*mode))
+}
+
+fn tree_files(json: &str) -> Attempt<Vec<FileRow>> {
+    Ok(serde_json::from_str(json)?)
+}
+
+/// Where the content store of this state directory keeps these bytes, wherever it was when they were written down.
+fn stored_path(store: &Path, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    store.join(&name[..2]).join(name)
+}
+
+/// A path as a column: the bytes that the file system gave.
+pub(super) fn path_bytes(path: &UnitPath) -> &[u8] {
+    path.as_path().as_os_str().as_encoded_bytes()
+}
+
+/// The path in a column.
+pub(super) fn load_path(row: &Row<'_>, column: usize) -> Attempt<UnitPath> {
+    let bytes = row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?;
+    let path = os_str(bytes).and_then(UnitPath::new);
+    path.ok_or_else(|| Fault::Unexpected("a path is not relative".to_owned()))
+}
+
+#[cfg(unix)]
+fn os_str(bytes: &[u8]) -> Option<&OsStr> {
+    Some(std::os::unix::ffi::OsStrExt::from_bytes(bytes))
+}
+
+#[cfg(not(unix))]
+fn os_str(bytes: &[u8]) -> Option<&OsStr> {
+    std::str::from_utf8(bytes).ok().map(OsStr::new)
+}
+
+/// The kind of change in a column.
+pub(super) fn load_kind(row: &Row<'_>, column: usize) -> Attempt<ChangeKind> {
+    let word: String = row.get(column)?;
+    let all = [ChangeKind::Added, ChangeKind::Modified, ChangeKind::Touched, ChangeKind::Removed];
+    let found = all.into_iter().find(|kind| kind.as_str() == word);
+    found.ok_or_else(|| Fault::Unexpected(format!("{word} is no kind of change")))
+}
+
+/// The JSON in a column that may be empty.
+pub(super) fn load_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> Attempt<Option<T>> {
+    let text: Option<String> = row.get(column)?;
+    Ok(text.as_deref().map(serde_json::from_str).transpose()?)
+}
+
+/// A number counted from 0, as a column.
+pub(super) fn index(number: usize) -> i64 {
+    // No list in memory is longer than this can count.
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

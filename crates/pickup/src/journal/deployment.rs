@@ -1,0 +1,377 @@
+//! What is written while a deployment runs: the intent, each group's records, the end.
+
+use std::collections::HashMap;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+use serde_json::Value;
+
+use super::content::{self, index, path_bytes};
+use super::state::{GroupState, Record};
+use super::{
+    Attempt, CommittedGroup, DeploymentId, Fault, IntendedGroup, Intent, Journal, JournalWrite, LiveChange, Result,
+    StagedStep, enter_pickup,
+};
+use crate::change::Change;
+use crate::deploy::OUTPUT_MAX;
+use crate::path::UnitPath;
+
+impl Journal {
+    /// One more than the highest generation that the pickup ever used, also by failures.
+    pub(crate) fn next_generation(&self, pickup: &str) -> Result<u64> {
+        self.read(|view| {
+            let mut find = view.prepare_cached("SELECT generation FROM pickup WHERE name = ?1")?;
+            let last: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
+            Ok(last.unwrap_or(0).cast_unsigned() + 1)
+        })
+    }
+
+    /// Writes down what is about to be done; nothing may be done before.
+    pub(crate) fn intend(&mut self, intent: &Intent, now: i64) -> Result<DeploymentId> {
+        self.write(JournalWrite::Intend, |transaction| {
+            let pickup = enter_pickup(transaction, &intent.pickup)?;
+            let generation = intent.generation.cast_signed();
+            transaction
+                .prepare_cached("UPDATE pickup SET generation = max(generation, ?2) WHERE id = ?1")?
+                .execute(params![pickup, generation])?;
+            transaction
+                .prepare_cached(
+                    "INSERT INTO deployment (pickup, generation, origin, started_at) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![pickup, generation, serde_json::to_string(&intent.origin)?, now])?;
+            let id = DeploymentId(transaction.last_insert_rowid());
+            for (number, group) in intent.groups.iter().enumerate() {
+                intend_group(transaction, id, number, group)?;
+            }
+            Ok(id)
+        })
+    }
+
+    /// Records what was staged; every group that is named becomes staged.
+    pub(crate) fn staged(&mut self, id: DeploymentId, steps: &[StagedStep]) -> Result<()> {
+        self.write(JournalWrite::Stage, |transaction| {
+            let mut before = None;
+            for step in steps {
+                if before.replace(step.group) != Some(step.group) {
+                    advance(transaction, id, step.group, Record::Staged, None)?;
+                }
+                let receipt = step.receipt.as_ref().map(Value::to_string);
+                let written = transaction
+                    .prepare_cached(
+                        "UPDATE step SET staged = ?4 WHERE deployment = ?1 AND in_group = ?2 AND number = ?3",
+                    )?
+                    .execute(params![id.0, index(step.group), index(step.step), receipt])?;
+                expect_step(written, id, step.group, step.step)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Records that groups went live: their state, what is live now, and what the generation consists of. Their units
+    /// leave the quarantine of these deployers. For a group that is committed already nothing is written.
+    pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
+        self.write(JournalWrite::Commit, |transaction| {
+            let commit = Commit::of(transaction, id, now)?;
+            for group in groups {
+                match advance(transaction, id, group.group, Record::Committed, Some(now))? {
+                    // Later generations may have changed what is live since.
+                    Advance::Repeated => {}
+                    Advance::Moved => commit.group(transaction, group)?,
+                }
+            }
+            if !groups.is_empty() {
+                transaction
+                    .prepare_cached("UPDATE pickup SET committed = max(ifnull(committed, 0), ?2) WHERE id = ?1")?
+                    .execute([commit.pickup, commit.generation])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Records that nothing is left of what only a revert of these groups would have needed.
+    pub(crate) fn retired(&mut self, id: DeploymentId, groups: &[usize]) -> Result<()> {
+        self.write(JournalWrite::Retire, |transaction| {
+            for group in groups {
+                advance(transaction, id, *group, Record::Retired, None)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Records that a group failed, and that what was live before is live again.
+    pub(crate) fn reverted(
+        &mut self,
+        id: DeploymentId,
+        group: usize,
+        cause: &str,
+        output: &str,
+        now: i64,
+    ) -> Result<()> {
+        self.write(JournalWrite::Revert, |transaction| {
+            match advance(transaction, id, group, Record::Reverted, Some(now))? {
+                // The first cause is the one that counts.
+                Advance::Repeated => {}
+                Advance::Moved => {
+                    transaction
+                        .prepare_cached(
+                            "UPDATE step_group SET cause = ?3, output = ?4
+                             WHERE deployment = ?1 AND number = ?2",
+                        )?
+                        .execute(params![id.0, index(group), bounded(cause), bounded(output)])?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Records that a group failed, and that the way back failed too.
+    pub(crate) fn stuck(
+        &mut self,
+        id: DeploymentId,
+        group: usize,
+        cause: &str,
+        undo_errors: &[String],
+        now: i64,
+    ) -> Result<()> {
+        self.write(JournalWrite::Stick, |transaction| {
+            let undo_errors: Vec<&str> = undo_errors.iter().map(|error| bounded(error)).collect();
+            match advance(transaction, id, group, Record::Stuck, Some(now))? {
+                Advance::Repeated => {}
+                Advance::Moved => {
+                    transaction
+                        .prepare_cached(
+                            "UPDATE step_group SET cause = ?3, undo_errors = ?4
+                             WHERE deployment = ?1 AND number = ?2",
+                        )?
+                        .execute(params![id.0, index(group), bounded(cause), serde_json::to_string(&undo_errors)?])?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Closes a deployment, each group of which is retired, reverted or stuck; closing it again changes nothing.
+    pub(crate) fn finish(&mut self, id: DeploymentId, now: i64) -> Result<()> {
+        self.write(JournalWrite::Finish, |transaction| {
+            let mut groups =
+                transaction.prepare_cached("SELECT number, state FROM step_group WHERE deployment = ?1")?;
+            let mut groups = groups.query([id.0])?;
+            while let Some(group) = groups.next()? {
+                let (number, state): (i64, String) = (group.get(0)?, group.get(1)?);
+                if !parse_state(&state)?.is_final() {
+                    return Err(Fault::Unexpected(format!("group {number} is only {state}")));
+                }
+            }
+            // The history needs the changes only; receipts can be large.
+            transaction.prepare_cached("DELETE FROM step WHERE deployment = ?1")?.execute([id.0])?;
+            let closed = transaction
+                .prepare_cached("UPDATE deployment SET finished_at = ifnull(finished_at, ?2) WHERE id = ?1")?
+                .execute([id.0, now])?;
+            if closed == 1 { Ok(()) } else { Err(Fault::NotFound(format!("there is no deployment {}", id.0))) }
+        })
+    }
+}
+
+fn intend_group(transaction: &Transaction<'_>, id: DeploymentId, number: usize, group: &IntendedGroup) -> Attempt<()> {
+    transaction
+        .prepare_cached("INSERT INTO step_group (deployment, number, state) VALUES (?1, ?2, ?3)")?
+        .execute(params![id.0, index(number), GroupState::Intended.as_str()])?;
+    let mut changes = Changes::default();
+    for (step_number, step) in group.steps.iter().enumerate() {
+        let unit = &step.unit;
+        let mut numbers = Vec::with_capacity(unit.changes.len());
+        for change in unit.changes.iter() {
+            let (change_number, is_new) = changes.enter(change);
+            if is_new {
+                insert_change(transaction, id, number, change_number, change)?;
+            }
+            numbers.push(change_number);
+        }
+        let content = unit.content.as_ref().map(|content| content::save(transaction, content)).transpose()?;
+        transaction
+            .prepare_cached(
+                "INSERT INTO step (deployment, in_group, number, deployer, config_digest, path, kind, content,
+                                   previous, changes, old)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(params![
+                id.0,
+                index(number),
+                index(step_number),
+                step.deployer,
+                step.config_digest,
+                path_bytes(&unit.path),
+                unit.change.as_str(),
+                content,
+                unit.previous.map(|digest| digest.0),
+                serde_json::to_string(&numbers)?,
+                step.old.as_ref().map(Value::to_string),
+            ])?;
+    }
+    Ok(())
+}
+
+fn insert_change(
+    transaction: &Transaction<'_>,
+    id: DeploymentId,
+    group: usize,
+    number: usize,
+    change: &Change,
+) -> Attempt<()> {
+    let content = change.content.as_ref().map(|content| content::save(transaction, content)).transpose()?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO change (deployment, in_group, number, path, kind, content, previous)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        )?
+        .execute(params![
+            id.0,
+            index(group),
+            index(number),
+            path_bytes(&change.path),
+            change.kind.as_str(),
+            content,
+            change.previous.map(|digest| digest.0),
+        ])?;
+    Ok(())
+}
+
+/// The changes of one group, numbered: deployers of the same unit share theirs.
+#[derive(Default)]
+struct Changes<'a> {
+    numbers: HashMap<&'a UnitPath, Vec<(usize, &'a Change)>>,
+    count: usize,
+}
+
+impl<'a> Changes<'a> {
+    /// The number of this change, and whether it is new.
+    fn enter(&mut self, change: &'a Change) -> (usize, bool) {
+        let same_path = self.numbers.entry(&change.path).or_default();
+        if let Some((number, _)) = same_path.iter().find(|(_, known)| *known == change) {
+            return (*number, false);
+        }
+        let number = self.count;
+        same_path.push((number, change));
+        self.count += 1;
+        (number, true)
+    }
+}
+
+/// Whether a record changed anything.
+enum Advance {
+    Moved,
+    Repeated,
+}
+
+/// Moves a group to its next state, which was decided at that time.
+fn advance(
+    transaction: &Transaction<'_>,
+    id: DeploymentId,
+    group: usize,
+    record: Record,
+    decided_at: Option<i64>,
+) -> Attempt<Advance> {
+    let mut find = transaction.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 AND number = ?2")?;
+    let found: Option<String> = find.query_row([id.0, index(group)], |row| row.get(0)).optional()?;
+    let found = found.ok_or_else(|| Fault::NotFound(format!("deployment {} has no group {group}", id.0)))?;
+    let state = parse_state(&found)?;
+    let next = state.next(record)?;
+    if next == state {
+        return Ok(Advance::Repeated);
+    }
+    transaction
+        .prepare_cached("UPDATE step_group SET state = ?3, decided_at = ifnull(?4, decided_at) WHERE deployment = ?1 AND number = ?2")?
+        .execute(params![id.0, index(group), next.as_str(), decided_at])?;
+    Ok(Advance::Moved)
+}
+
+pub(super) fn parse_state(word: &str) -> Attempt<GroupState> {
+    GroupState::from_word(word).ok_or_else(|| Fault::Unexpected(format!("{word} is no state of a group")))
+}
+
+/// What one commit writes for each of its groups.
+struct Commit {
+    id: DeploymentId,
+    pickup: i64,
+    generation: i64,
+    now: i64,
+    /// Whether a look into the quarantine is worth its time.
+    is_any_quarantined: bool,
+}
+
+impl Commit {
+    fn of(transaction: &Transaction<'_>, id: DeploymentId, now: i64) -> Attempt<Self> {
+        let mut find = transaction.prepare_cached("SELECT pickup, generation FROM deployment WHERE id = ?1")?;
+        let found = find.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        let (pickup, generation) = found.ok_or_else(|| Fault::NotFound(format!("there is no deployment {}", id.0)))?;
+        let mut any = transaction.prepare_cached("SELECT 1 FROM quarantine WHERE pickup = ?1")?;
+        Ok(Self { id, pickup, generation, now, is_any_quarantined: any.exists([pickup])? })
+    }
+
+    fn group(&self, transaction: &Transaction<'_>, group: &CommittedGroup) -> Attempt<()> {
+        let number = index(group.group);
+        for change in &group.live {
+            self.live(transaction, group.group, change)?;
+        }
+        transaction
+            .prepare_cached(
+                "INSERT OR REPLACE INTO unit_version (pickup, path, generation, content)
+                 SELECT ?1, path, ?2, content FROM change WHERE deployment = ?3 AND in_group = ?4",
+            )?
+            .execute([self.pickup, self.generation, self.id.0, number])?;
+        Ok(())
+    }
+
+    fn live(&self, transaction: &Transaction<'_>, group: usize, change: &LiveChange) -> Attempt<()> {
+        let (in_group, step) = (index(group), index(change.step));
+        let written = match &change.receipt {
+            Some(receipt) => transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO live (pickup, deployer, path, config_digest, content, generation, receipt,
+                                                  since)
+                     SELECT ?1, deployer, path, config_digest, content, ?2, ?3, ?4
+                     FROM step WHERE deployment = ?5 AND in_group = ?6 AND number = ?7",
+                )?
+                .execute(params![
+                    self.pickup,
+                    self.generation,
+                    receipt.to_string(),
+                    self.now,
+                    self.id.0,
+                    in_group,
+                    step
+                ])?,
+            None => {
+                transaction
+                    .prepare_cached(
+                        "DELETE FROM live WHERE pickup = ?1 AND (deployer, path) =
+                            (SELECT deployer, path FROM step WHERE deployment = ?2 AND in_group = ?3 AND number = ?4)",
+                    )?
+                    .execute([self.pickup, self.id.0, in_group, step])?;
+                // It need not have been live: a revert of an earlier removal may have failed half way.
+                1
+            }
+        };
+        expect_step(written, self.id, group, change.step)?;
+        if self.is_any_quarantined {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM quarantine WHERE pickup = ?1 AND (path, deployer) =
+                        (SELECT path, deployer FROM step WHERE deployment = ?2 AND in_group = ?3 AND number = ?4)",
+                )?
+                .execute([self.pickup, self.id.0, in_group, step])?;
+        }
+        Ok(())
+    }
+}
+
+fn expect_step(written: usize, id: DeploymentId, group: usize, step: usize) -> Attempt<()> {
+    if written == 1 {
+        return Ok(());
+    }
+    Err(Fault::NotFound(format!("group {group} of deployment {} has no step {step}", id.0)))
+}
+
+/// The first 16 KiB: what a deployer says must not fill the disk.
+pub(super) fn bounded(text: &str) -> &str {
+    &text[..text.floor_char_boundary(OUTPUT_MAX)]
+}

@@ -1,0 +1,68 @@
+//! The files seen in the pickup directories, so that a start need not read them all again.
+
+use rusqlite::params;
+
+use super::content::{digest_of, index, load_path, path_bytes};
+use super::{Fault, Journal, JournalWrite, KnownFile, Result, enter_pickup};
+use crate::source::{Fingerprint, Place};
+
+impl Journal {
+    /// Every file seen in a pickup's directories, by place.
+    pub(crate) fn known(&self, pickup: &str) -> Result<Vec<KnownFile>> {
+        self.read(|view| {
+            let mut list = view.prepare_cached(
+                "SELECT root, path, dev, ino, size, mtime, ctime, mode, digest FROM known
+                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) ORDER BY root, path",
+            )?;
+            let rows = list.query_and_then([pickup], |row| {
+                let root = usize::try_from(row.get::<_, i64>(0)?);
+                let root = root.map_err(|_| Fault::Unexpected("a root's number is negative".to_owned()))?;
+                Ok(KnownFile {
+                    place: Place { root, path: load_path(row, 1)? },
+                    fingerprint: Fingerprint {
+                        dev: row.get::<_, i64>(2)?.cast_unsigned(),
+                        ino: row.get::<_, i64>(3)?.cast_unsigned(),
+                        size: row.get::<_, i64>(4)?.cast_unsigned(),
+                        mtime: row.get(5)?,
+                        ctime: row.get(6)?,
+                        mode: row.get(7)?,
+                    },
+                    digest: digest_of(row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Adds or replaces `files`, and drops those at `gone`.
+    pub(crate) fn save_known(&mut self, pickup: &str, files: &[KnownFile], gone: &[Place]) -> Result<()> {
+        self.write(JournalWrite::Known, |transaction| {
+            let pickup = enter_pickup(transaction, pickup)?;
+            let mut remove =
+                transaction.prepare_cached("DELETE FROM known WHERE pickup = ?1 AND root = ?2 AND path = ?3")?;
+            for place in gone {
+                remove.execute(params![pickup, index(place.root), path_bytes(&place.path)])?;
+            }
+            let mut save = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO known (pickup, root, path, dev, ino, size, mtime, ctime, mode, digest)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?;
+            for KnownFile { place, fingerprint, digest } in files {
+                save.execute(params![
+                    pickup,
+                    index(place.root),
+                    path_bytes(&place.path),
+                    // SQLite's integers are signed; device and inode numbers come back bit for bit.
+                    fingerprint.dev.cast_signed(),
+                    fingerprint.ino.cast_signed(),
+                    fingerprint.size.cast_signed(),
+                    fingerprint.mtime,
+                    fingerprint.ctime,
+                    fingerprint.mode,
+                    digest.0,
+                ])?;
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! What is live now, and what was live in a generation.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::content::{self, load_json, load_path, optional_digest, path_bytes};
+use super::{Fault, Journal, JournalWrite, LiveRow, Result};
+use crate::change::Content;
+use crate::path::UnitPath;
+
+impl Journal {
+    /// Everything that is live for a pickup, by deployer and path.
+    pub(crate) fn live(&self, pickup: &str) -> Result<Vec<LiveRow>> {
+        self.read(|view| {
+            let mut list = view.prepare_cached(
+                "SELECT live.deployer, live.path, live.config_digest, live.generation, live.receipt, live.since,
+                        live.content, content.size, content.files
+                 FROM live LEFT JOIN content ON content.key = live.content
+                 WHERE live.pickup = (SELECT id FROM pickup WHERE name = ?1) ORDER BY live.deployer, live.path",
+            )?;
+            let rows = list.query_and_then([pickup], |row| {
+                Ok(LiveRow {
+                    deployer: row.get(0)?,
+                    unit: load_path(row, 1)?,
+                    config_digest: row.get(2)?,
+                    digest: optional_digest(row, 6)?,
+                    generation: row.get::<_, i64>(3)?.cast_unsigned(),
+                    receipt: load_json(row, 4)?.unwrap_or_default(),
+                    content: content::load(row, 6, &self.store)?,
+                    since: row.get(5)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Takes a unit off the list of what is live, because it was found gone, or its deployer is no more.
+    pub(crate) fn forget_live(&mut self, pickup: &str, deployer: &str, unit: &UnitPath) -> Result<()> {
+        self.write(JournalWrite::Forget, |transaction| {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM live WHERE pickup = (SELECT id FROM pickup WHERE name = ?1)
+                                        AND deployer = ?2 AND path = ?3",
+                )?
+                .execute(params![pickup, deployer, path_bytes(unit)])?;
+            Ok(())
+        })
+    }
+
+    /// The newest generation of which anything was committed.
+    pub(crate) fn live_generation(&self, pickup: &str) -> Result<Option<u64>> {
+        self.read(|view| {
+            let mut find = view.prepare_cached("SELECT committed FROM pickup WHERE name = ?1")?;
+            let found: Option<Option<i64>> = find.query_row([pickup], |row| row.get(0)).optional()?;
+            Ok(found.flatten().map(i64::cast_unsigned))
+        })
+    }
+
+    /// What was live once `generation` was over: for each unit its last committed content, removed ones left out.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` for a generation whose contents were pruned.
+    pub(crate) fn contents_at(&self, pickup: &str, generation: u64) -> Result<BTreeMap<UnitPath, Content>> {
+        self.read(|view| {
+            let mut find = view.prepare_cached("SELECT oldest FROM pickup WHERE name = ?1")?;
+            let oldest: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
+            if let Some(oldest) = oldest.filter(|oldest| generation.cast_signed() < *oldest) {
+                return Err(Fault::NotFound(format!(
+                    "generation {generation} of {pickup} is pruned, {oldest} is the oldest that is kept"
+                )));
+            }
+            // Beside max(), SQLite takes the other columns from the row that holds the maximum.
+            let mut list = view.prepare_cached(
+                "SELECT version.path, version.key, content.size, content.files
+                 FROM (SELECT path, content AS key, max(generation) FROM unit_version
+                       WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation <= ?2
+                       GROUP BY path) AS version
+                 LEFT JOIN content ON content.key = version.key
+                 WHERE version.key IS NOT NULL",
+            )?;
+            let rows = list.query_and_then(params![pickup, generation.cast_signed()], |row| {
+                Ok((load_path(row, 0)?, content::load(row, 1, &self.store)?))
+            })?;
+            let units = rows.filter_map(|row| row.map(|(path, content)| Some((path, content?))).transpose());
+            units.collect()
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! What recovery reads: deployments that were not finished.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::{Connection, Row};
+
+use super::content::{self, index, load_json, load_kind, load_path, optional_digest};
+use super::deployment::parse_state;
+use super::history::Origin;
+use super::{Attempt, DeploymentId, Fault, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
+use crate::change::Change;
+use crate::deploy::Unit;
+
+impl Journal {
+    /// The deployments that were begun and not finished, oldest first, with everything that recovery needs.
+    pub(crate) fn open_deployments(&self) -> Result<Vec<OpenDeployment>> {
+        self.read(|view| {
+            let mut list = view.prepare_cached(
+                "SELECT deployment.id, pickup.name, deployment.generation, deployment.origin, deployment.started_at
+                 FROM deployment JOIN pickup ON pickup.id = deployment.pickup
+                 WHERE deployment.finished_at IS NULL ORDER BY deployment.id",
+            )?;
+            let found = list.query_and_then([], |row| {
+                let mut deployment = OpenDeployment {
+                    id: DeploymentId(row.get(0)?),
+                    pickup: row.get(1)?,
+                    generation: row.get::<_, i64>(2)?.cast_unsigned(),
+                    origin: load_json::<Origin>(row, 3)?.unwrap_or(Origin::Change),
+                    started_at: row.get(4)?,
+                    groups: Vec::new(),
+                };
+                deployment.groups = groups(view, &deployment, &self.store)?;
+                Ok(deployment)
+            })?;
+            found.collect()
+        })
+    }
+}
+
+fn groups(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Attempt<Vec<OpenGroup>> {
+    let mut list = view.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 ORDER BY number")?;
+    let states = list.query_and_then([deployment.id.0], |row| -> Attempt<_> {
+        Ok(OpenGroup { state: parse_state(&row.get::<_, String>(0)?)?, steps: Vec::new() })
+    })?;
+    let mut groups = states.collect::<Attempt<Vec<_>>>()?;
+    let changes = changes(view, deployment, store)?;
+    let mut steps = view.prepare_cached(
+        "SELECT step.in_group, step.changes, step.deployer, step.config_digest, step.path, step.kind, step.previous,
+                step.old, step.staged, live.receipt, step.content, content.size, content.files
+         FROM step
+         JOIN deployment ON deployment.id = step.deployment
+         LEFT JOIN live ON live.pickup = deployment.pickup AND live.deployer = step.deployer AND live.path = step.path
+         LEFT JOIN content ON content.key = step.content
+         WHERE step.deployment = ?1 ORDER BY step.in_group, step.number",
+    )?;
+    let mut steps = steps.query([deployment.id.0])?;
+    while let Some(row) = steps.next()? {
+        let group: i64 = row.get(0)?;
+        let numbers: Vec<usize> = load_json(row, 1)?.unwrap_or_default();
+        let own = numbers.iter().map(|number| changes.get(&(group, index(*number))).cloned());
+        let own: Option<Arc<[Change]>> = own.collect();
+        let own = own.ok_or_else(|| Fault::Unexpected("a change is missing".to_owned()))?;
+        let step = step(row, deployment, own, store)?;
+        let group = usize::try_from(group).ok().and_then(|group| groups.get_mut(group));
+        group.ok_or_else(|| Fault::Unexpected("a group is missing".to_owned()))?.steps.push(step);
+    }
+    Ok(groups)
+}
+
+fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, store: &Path) -> Attempt<OpenStep> {
+    Ok(OpenStep {
+        deployer: row.get(2)?,
+        config_digest: row.get(3)?,
+        unit: Unit {
+            pickup: deployment.pickup.clone(),
+            path: load_path(row, 4)?,
+            change: load_kind(row, 5)?,
+            content: content::load(row, 10, store)?,
+            previous: optional_digest(row, 6)?,
+            generation: deployment.generation,
+            changes,
+        },
+        old: load_json(row, 7)?,
+        staged: load_json(row, 8)?,
+        live: load_json(row, 9)?,
+    })
+}
+
+/// The changes of a deployment by group and number.
+fn changes(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Attempt<BTreeMap<(i64, i64), Change>> {
+    let mut list = view.prepare_cached(
+        "SELECT change.in_group, change.number, change.path, change.kind, change.previous,
+                change.content, content.size, content.files
+         FROM change LEFT JOIN content ON content.key = change.content WHERE change.deployment = ?1",
+    )?;
+    let found = list.query_and_then([deployment.id.0], |row| {
+        let change = Change {
+            path: load_path(row, 2)?,
+            kind: load_kind(row, 3)?,
+            content: content::load(row, 5, store)?,
+            previous: optional_digest(row, 4)?,
+        };
+        Ok(((row.get(0)?, row.get(1)?), change))
+    })?;
+    found.collect()
+}

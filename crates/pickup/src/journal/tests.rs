@@ -1,0 +1,115 @@
+//! What the journal promises.
+
+mod crash;
+mod model;
+mod opening;
+mod replay;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::history::{Deployment, Outcome};
+use super::*;
+use crate::capture::CapturedFile;
+use crate::change::{Change, ChangeKind, TreeFile};
+
+fn open(state_dir: &Path) -> Journal {
+    Journal::open(state_dir, None, 0).unwrap().0
+}
+
+fn path(text: &str) -> UnitPath {
+    UnitPath::new(text).unwrap()
+}
+
+fn captured(state_dir: &Path, text: &str, mode: u32) -> CapturedFile {
+    let digest = Digest(*blake3::hash(text.as_bytes()).as_bytes());
+    let name = digest.to_string();
+    let stored = state_dir.join("store").join(&name[..2]).join(name);
+    CapturedFile { digest, size: text.len() as u64, mode, stored }
+}
+
+fn file(state_dir: &Path, text: &str) -> Content {
+    Content::File(captured(state_dir, text, 0o644))
+}
+
+fn tree(state_dir: &Path, files: &[(&str, &str)]) -> Content {
+    let entry = |(at, text): &(&str, &str)| TreeFile { path: path(at), file: captured(state_dir, text, 0o755) };
+    Content::Tree(files.iter().map(entry).collect())
+}
+
+/// A change to `content`, or a removal.
+fn change(at: &str, content: Option<Content>) -> Change {
+    let kind = if content.is_some() { ChangeKind::Added } else { ChangeKind::Removed };
+    Change { path: path(at), kind, content, previous: None }
+}
+
+fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
+    let unit = Unit {
+        pickup: "app".to_owned(),
+        path: change.path.clone(),
+        change: change.kind,
+        content: change.content.clone(),
+        previous: change.previous,
+        generation,
+        changes: Arc::new([change.clone()]),
+    };
+    IntendedStep { deployer: deployer.to_owned(), config_digest: "c1".to_owned(), unit, old: None }
+}
+
+/// One group for each change, each for the deployer `copy`.
+fn intent(generation: u64, changes: &[Change]) -> Intent {
+    let group = |change| IntendedGroup { steps: vec![step("copy", generation, change)] };
+    Intent { pickup: "app".to_owned(), generation, origin: Origin::Change, groups: changes.iter().map(group).collect() }
+}
+
+/// The staged receipts of all steps.
+fn all_staged(intent: &Intent) -> Vec<StagedStep> {
+    let steps = |(group, of): (usize, &IntendedGroup)| {
+        (0..of.steps.len()).map(move |step| StagedStep { group, step, receipt: Some(json!({ "staged": step })) })
+    };
+    intent.groups.iter().enumerate().flat_map(steps).collect()
+}
+
+/// The live receipts of all steps: the generation where something is live.
+fn all_committed(intent: &Intent) -> Vec<CommittedGroup> {
+    let live = |(step, of): (usize, &IntendedStep)| LiveChange {
+        step,
+        receipt: of.unit.content.is_some().then(|| json!({ "generation": intent.generation })),
+    };
+    let group = |(group, of): (usize, &IntendedGroup)| CommittedGroup {
+        group,
+        live: of.steps.iter().enumerate().map(live).collect(),
+    };
+    intent.groups.iter().enumerate().map(group).collect()
+}
+
+/// Everything from the intent to the end, at the time `now`.
+fn deploy(journal: &mut Journal, intent: &Intent, now: i64) -> Result<DeploymentId> {
+    let id = journal.intend(intent, now)?;
+    journal.staged(id, &all_staged(intent))?;
+    journal.committed(id, &all_committed(intent), now)?;
+    journal.retired(id, &(0..intent.groups.len()).collect::<Vec<_>>())?;
+    journal.finish(id, now)?;
+    Ok(id)
+}
+
+/// Everything from the intent to the end of a deployment that fails.
+fn fail(journal: &mut Journal, intent: &Intent, now: i64) -> DeploymentId {
+    let id = journal.intend(intent, now).unwrap();
+    for group in 0..intent.groups.len() {
+        journal.reverted(id, group, "no", "some output", now).unwrap();
+    }
+    journal.finish(id, now).unwrap();
+    id
+}
+
+/// A state directory as a process that was killed now leaves it; its files can be opened elsewhere.
+fn killed(state_dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["journal.db", "journal.db-wal"] {
+        std::fs::copy(state_dir.join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}

@@ -1,0 +1,132 @@
+//! The process dies at each write in turn; what is found afterwards is whole.
+
+use std::sync::Mutex;
+
+use super::*;
+
+type Calls = Arc<Mutex<Vec<(JournalWrite, Moment)>>>;
+
+/// Fails at the call with this number, counted from 0; counts all calls.
+fn dying_at(fatal: usize) -> (Hook, Calls) {
+    let calls = Calls::default();
+    let seen = Arc::clone(&calls);
+    let hook: Hook = Arc::new(move |write, moment| {
+        let mut seen = seen.lock().unwrap();
+        seen.push((write, moment));
+        if seen.len() == fatal + 1 { Err(Error::new(ErrorKind::Journal, "go on")) } else { Ok(()) }
+    });
+    (hook, calls)
+}
+
+/// Every kind of write at least once; generation 1 is live already.
+fn scenario(journal: &mut Journal, state_dir: &Path) -> Result<()> {
+    let changes = [change("a", Some(file(state_dir, "new"))), change("b", None), change("c", None)];
+    let intent = intent(2, &changes);
+    journal.save_known("app", &[], &[Place { root: 0, path: path("a") }])?;
+    let id = journal.intend(&intent, 2)?;
+    journal.staged(id, &all_staged(&intent))?;
+    journal.committed(id, &all_committed(&intent)[..1], 2)?;
+    journal.retired(id, &[0])?;
+    journal.reverted(id, 1, "no", "", 2)?;
+    journal.stuck(id, 2, "no", &[], 2)?;
+    journal.finish(id, 2)?;
+    let failed = Quarantined {
+        unit: path("b"),
+        digest: None,
+        deployer: "copy".to_owned(),
+        attempts: 1,
+        retry_at: None,
+        cause: "no".to_owned(),
+        is_transient: false,
+    };
+    journal.quarantine("app", &failed)?;
+    journal.hold("app", Some(1))?;
+    journal.forget_live("app", "copy", &path("c"))?;
+    journal.prune("app", 2)
+}
+
+/// What holds whenever the process dies.
+fn check(journal: &Journal, state_dir: &Path, died: (JournalWrite, Moment)) {
+    let contents = journal.contents_at("app", 2).unwrap();
+    let live: Vec<_> = journal.live("app").unwrap().into_iter().filter(|row| row.unit != path("c")).collect();
+    for row in &live {
+        assert_eq!(contents.get(&row.unit), row.content.as_ref(), "{died:?}");
+        assert_eq!(row.receipt, json!({ "generation": row.generation }), "{died:?}");
+    }
+    let is_new = contents[&path("a")] == file(state_dir, "new");
+    assert_eq!(journal.live_generation("app").unwrap(), Some(if is_new { 2 } else { 1 }), "{died:?}");
+    let history = journal.history(None, 10).unwrap();
+    let open = journal.open_deployments().unwrap();
+    assert_eq!(open.len(), history.iter().filter(|deployment| deployment.outcome == Outcome::Open).count(), "{died:?}");
+    for group in open.iter().flat_map(|deployment| &deployment.groups) {
+        let step = &group.steps[0];
+        assert_eq!(group.state != GroupState::Intended, step.staged.is_some(), "{died:?}");
+        if step.unit.path == path("a") {
+            assert_eq!(group.state.is_committed(), is_new, "{died:?}");
+            assert_eq!(step.live, Some(json!({ "generation": if is_new { 2 } else { 1 } })), "{died:?}");
+        }
+    }
+    let is_intended = history.iter().any(|deployment| deployment.generation == 2);
+    assert_eq!(journal.next_generation("app").unwrap(), if is_intended { 3 } else { 2 }, "{died:?}");
+    let referenced = journal.referenced().unwrap();
+    assert!(live.iter().all(|row| referenced.contains(&row.digest.unwrap())), "{died:?}");
+}
+
+/// Recovery by the book: what was committed is retired, what was not is reverted.
+fn recover(journal: &mut Journal) {
+    for deployment in journal.open_deployments().unwrap() {
+        for (number, group) in deployment.groups.iter().enumerate() {
+            match group.state {
+                GroupState::Intended | GroupState::Staged => {
+                    journal.reverted(deployment.id, number, "the process died", "", 3).unwrap();
+                }
+                GroupState::Committed => journal.retired(deployment.id, &[number]).unwrap(),
+                GroupState::Retired | GroupState::Reverted | GroupState::Stuck => {}
+            }
+        }
+        journal.finish(deployment.id, 3).unwrap();
+    }
+}
+
+#[test]
+fn a_crash_at_any_write_leaves_all_of_it_or_nothing() {
+    let mut fatal = 0;
+    loop {
+        let dir = tempfile::tempdir().unwrap();
+        let before = ["a", "b", "c"].map(|at| change(at, Some(file(dir.path(), "old"))));
+        deploy(&mut open(dir.path()), &intent(1, &before), 1).unwrap();
+        let (hook, calls) = dying_at(fatal);
+        let (mut journal, _) = Journal::open(dir.path(), Some(hook), 0).unwrap();
+        let ended = scenario(&mut journal, dir.path());
+        let died = *calls.lock().unwrap().last().unwrap();
+        if ended.is_ok() {
+            assert_eq!(fatal, 24, "twelve writes, before and after each");
+            break;
+        }
+        let copy = killed(dir.path());
+        let (mut journal, opened) = Journal::open(copy.path(), None, 0).unwrap();
+        assert_eq!(opened, Opened::Existing, "{died:?}");
+        check(&journal, copy.path(), died);
+        recover(&mut journal);
+        check(&journal, copy.path(), died);
+        assert!(journal.open_deployments().unwrap().is_empty(), "{died:?}");
+        let next = journal.next_generation("app").unwrap();
+        deploy(&mut journal, &intent(next, &before), 4).unwrap();
+        fatal += 1;
+    }
+}
+
+#[test]
+fn a_commit_that_dies_before_its_write_is_not_there() {
+    for (moment, live) in [(Moment::Before, 0), (Moment::After, 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let hook: Hook = Arc::new(move |write, at| match (write, at) {
+            (JournalWrite::Commit, at) if at == moment => Err(Error::new(ErrorKind::Journal, "go on")),
+            _ => Ok(()),
+        });
+        let (mut journal, _) = Journal::open(dir.path(), Some(hook), 0).unwrap();
+        assert!(deploy(&mut journal, &intent(1, &[change("a", Some(file(dir.path(), "1")))]), 0).is_err());
+        assert_eq!(journal.live("app").unwrap().len(), live, "{moment:?}");
+        assert_eq!(journal.contents_at("app", 1).unwrap().len(), live, "{moment:?}");
+    }
+}

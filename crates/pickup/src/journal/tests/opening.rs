@@ -1,0 +1,160 @@
+//! New, existing, migrated, damaged, newer.
+
+use std::fs;
+
+use rusqlite::Connection;
+
+use super::*;
+
+fn sql(state_dir: &Path, sql: &str) {
+    Connection::open(state_dir.join("journal.db")).unwrap().execute_batch(sql).unwrap();
+}
+
+#[test]
+fn a_journal_is_made_once_and_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let state_dir = dir.path().join("state");
+    let (journal, opened) = Journal::open(&state_dir, None, 0).unwrap();
+    assert_eq!(opened, Opened::New);
+    #[cfg(unix)]
+    for name in ["journal.db", "journal.db-wal"] {
+        use std::os::unix::fs::PermissionsExt;
+        assert_eq!(fs::metadata(state_dir.join(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    drop(journal);
+    assert_eq!(Journal::open(&state_dir, None, 0).unwrap().1, Opened::Existing);
+}
+
+#[test]
+fn no_write_but_a_checkpoint_waits_for_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = open(dir.path());
+    let pragma = |name| journal.connection.pragma_query_value(None, name, |row| row.get::<_, String>(0));
+    let number = |name| journal.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(pragma("journal_mode").unwrap(), "wal");
+    assert_eq!(number("synchronous"), 1);
+    assert_eq!(number("busy_timeout"), 5000);
+    assert_eq!(number("user_version"), 1);
+}
+
+type Damage = fn(&Path);
+
+#[test]
+fn a_damaged_journal_is_set_aside_and_a_fresh_one_made() {
+    let damages: [(&str, Damage); 5] = [
+        ("file is not a database", |dir| fs::write(dir.join("journal.db"), vec![b'x'; 8192]).unwrap()),
+        ("", |dir| {
+            let file = fs::OpenOptions::new().write(true).open(dir.join("journal.db")).unwrap();
+            file.set_len(file.metadata().unwrap().len() / 2).unwrap();
+        }),
+        ("", |dir| {
+            let mut bytes = fs::read(dir.join("journal.db")).unwrap();
+            bytes[4096..12288].fill(0xa5);
+            fs::write(dir.join("journal.db"), bytes).unwrap();
+        }),
+        ("table live is missing", |dir| sql(dir, "DROP TABLE live")),
+        ("it holds tables and no version", |dir| sql(dir, "PRAGMA user_version = 0")),
+    ];
+    for (number, (expected, damage)) in damages.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        deploy(&mut open(dir.path()), &intent(1, &[change("a", Some(file(dir.path(), "1")))]), 0).unwrap();
+        damage(dir.path());
+        let damaged = fs::read(dir.path().join("journal.db")).unwrap();
+
+        let (journal, opened) = Journal::open(dir.path(), None, 7_999).unwrap();
+        let Opened::Rebuilt { set_aside, why } = opened else { panic!("damage {number}: {opened:?}") };
+        assert!(why.contains(expected), "damage {number}: {why}");
+        assert_eq!(set_aside, dir.path().join("journal.db.damaged-7"));
+        assert_eq!(fs::read(set_aside).unwrap(), damaged);
+        assert_eq!(journal.next_generation("app").unwrap(), 1);
+        drop(journal);
+        assert_eq!(Journal::open(dir.path(), None, 0).unwrap().1, Opened::Existing);
+    }
+}
+
+#[test]
+fn two_journals_damaged_in_one_second_are_both_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["journal.db.damaged-7", "journal.db.damaged-7.1"] {
+        fs::write(dir.path().join("journal.db"), "x".repeat(4096)).unwrap();
+        fs::write(dir.path().join("journal.db-wal"), name).unwrap();
+        let Opened::Rebuilt { set_aside, .. } = Journal::open(dir.path(), None, 7_000).unwrap().1 else { panic!() };
+        assert_eq!(set_aside, dir.path().join(name));
+        assert!(dir.path().join(format!("{name}-wal")).exists());
+    }
+}
+
+#[test]
+fn a_newer_journal_is_refused_and_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    sql(dir.path(), "DROP TABLE live; PRAGMA user_version = 2");
+    let before = fs::read(dir.path().join("journal.db")).unwrap();
+    for error in [Journal::open(dir.path(), None, 0).err(), Journal::open_read_only(dir.path()).err()] {
+        let error = error.unwrap();
+        assert_eq!(error.kind(), ErrorKind::NewerSchema);
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "use journal {}: it has version 2, and this program knows none after 1: run the newer program again, \
+                 or choose another state_dir",
+                dir.path().join("journal.db").display()
+            )
+        );
+    }
+    assert_eq!(fs::read(dir.path().join("journal.db")).unwrap(), before);
+}
+
+#[test]
+fn an_older_journal_is_brought_up_to_date_step_by_step() {
+    let mut connection = Connection::open_in_memory().unwrap();
+    assert_eq!(schema::migrate(&mut connection, schema::MIGRATIONS).unwrap(), 0);
+    let mut migrations = schema::MIGRATIONS.to_vec();
+    migrations.extend(["ALTER TABLE pickup ADD COLUMN one", "ALTER TABLE pickup ADD COLUMN two"]);
+    assert_eq!(schema::migrate(&mut connection, &migrations).unwrap(), 1);
+    assert_eq!(schema::version(&connection).unwrap(), 3);
+    connection.execute_batch("SELECT one, two FROM pickup").unwrap();
+
+    migrations.extend(["ALTER TABLE pickup ADD COLUMN three", "nonsense"]);
+    assert!(schema::migrate(&mut connection, &migrations).is_err());
+    assert_eq!(schema::version(&connection).unwrap(), 4, "the step that failed left nothing behind");
+}
+
+#[test]
+fn a_reader_needs_no_daemon_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Journal::open_read_only(dir.path()).unwrap().is_none());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+
+    let mut journal = open(dir.path());
+    deploy(&mut journal, &intent(1, &[change("a", Some(file(dir.path(), "1")))]), 0).unwrap();
+    let beside = Journal::open_read_only(dir.path()).unwrap().unwrap();
+    assert_eq!(beside.history(None, 10).unwrap().len(), 1);
+    drop((beside, journal));
+
+    let mut alone = Journal::open_read_only(dir.path()).unwrap().unwrap();
+    assert_eq!(alone.live_generation("app").unwrap(), Some(1));
+    assert!(alone.hold("app", Some(1)).is_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_symlink_is_no_journal() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("other"), "precious").unwrap();
+    std::os::unix::fs::symlink("other", dir.path().join("journal.db")).unwrap();
+    assert_eq!(Journal::open(dir.path(), None, 0).err().unwrap().kind(), ErrorKind::Journal);
+    assert_eq!(fs::read(dir.path().join("other")).unwrap(), b"precious");
+}
+
+#[test]
+fn a_fresh_journal_takes_up_no_strangers_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    deploy(&mut journal, &intent(1, &[change("a", Some(file(dir.path(), "1")))]), 0).unwrap();
+    let copy = killed(dir.path());
+    fs::remove_file(copy.path().join("journal.db")).unwrap();
+    let (journal, opened) = Journal::open(copy.path(), None, 0).unwrap();
+    assert_eq!(opened, Opened::New);
+    assert!(journal.history(None, 10).unwrap().is_empty());
+}

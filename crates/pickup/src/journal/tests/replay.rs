@@ -1,0 +1,296 @@
+//! What is read back is what was written.
+
+use super::*;
+
+#[test]
+fn recovery_finds_everything_that_was_intended() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let changes = [
+        change("a", Some(file(dir.path(), "1"))),
+        change("b", Some(tree(dir.path(), &[("x", "1"), ("y/z", "2")]))),
+        change("c", None),
+    ];
+    let mut intent = intent(1, &changes);
+    let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("a", "1")]))));
+    whole.unit.changes = changes.iter().cloned().collect();
+    whole.old = Some(json!({ "link": "releases/0" }));
+    intent.groups.push(IntendedGroup { steps: vec![step("copy", 1, &changes[0]), whole.clone()] });
+    let id = journal.intend(&intent, 5).unwrap();
+    journal.staged(id, &[StagedStep { group: 3, step: 1, receipt: Some(json!("beside")) }]).unwrap();
+
+    let copy = killed(dir.path());
+    std::fs::rename(dir.path().join("journal.db"), dir.path().join("gone")).unwrap();
+    let open = open(copy.path()).open_deployments().unwrap().remove(0);
+    assert_eq!((open.id, open.pickup.as_str(), open.generation, open.started_at), (id, "app", 1, 5));
+    let states: Vec<_> = open.groups.iter().map(|group| group.state).collect();
+    assert_eq!(states, [GroupState::Intended, GroupState::Intended, GroupState::Intended, GroupState::Staged]);
+    let last = &open.groups[3].steps[1];
+    assert_eq!((&last.deployer, &last.old, &last.staged), (&whole.deployer, &whole.old, &Some(json!("beside"))));
+    assert_eq!(last.unit.changes.len(), 3);
+    // The state directory was moved, and the captured files with it.
+    assert_eq!(last.unit.changes[0], change("a", Some(file(copy.path(), "1"))));
+    let moved = change("b", Some(tree(copy.path(), &[("x", "1"), ("y/z", "2")])));
+    assert_eq!(open.groups[1].steps[0].unit, step("copy", 1, &moved).unit);
+    assert_eq!(open.groups[2].steps[0].unit, intent.groups[2].steps[0].unit);
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_not_utf_8_survive() {
+    use std::os::unix::ffi::OsStrExt;
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let name = UnitPath::new(std::ffi::OsStr::from_bytes(b"a\xff/b")).unwrap();
+    let odd = Change { path: name.clone(), ..change("", Some(file(dir.path(), "1"))) };
+    deploy(&mut journal, &intent(1, &[odd]), 0).unwrap();
+    assert_eq!(journal.live("app").unwrap()[0].unit, name);
+    assert_eq!(journal.contents_at("app", 1).unwrap().into_keys().collect::<Vec<_>>(), [name]);
+}
+
+#[test]
+fn a_commit_says_what_is_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let added = [change("a", Some(file(dir.path(), "1"))), change("b", Some(file(dir.path(), "2")))];
+    deploy(&mut journal, &intent(1, &added), 10).unwrap();
+    let removed = intent(2, &[change("a", None)]);
+    deploy(&mut journal, &removed, 20).unwrap();
+    let content = file(dir.path(), "2");
+    let row = LiveRow {
+        deployer: "copy".to_owned(),
+        unit: path("b"),
+        config_digest: "c1".to_owned(),
+        digest: Some(content.digest()),
+        generation: 1,
+        receipt: json!({ "generation": 1 }),
+        content: Some(content),
+        since: 10,
+    };
+    assert_eq!(journal.live("app").unwrap(), [row]);
+    assert!(journal.live("other").unwrap().is_empty());
+    assert_eq!(journal.live_generation("app").unwrap(), Some(2));
+    assert_eq!(journal.live_generation("other").unwrap(), None);
+    journal.forget_live("app", "copy", &path("b")).unwrap();
+    assert!(journal.live("app").unwrap().is_empty());
+}
+
+#[test]
+fn a_file_with_another_mode_is_another_content() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let modes = [("a", 0o644), ("b", 0o755), ("c", 0o644)];
+    let changes = modes.map(|(at, mode)| change(at, Some(Content::File(captured(dir.path(), "same", mode)))));
+    deploy(&mut journal, &intent(1, &changes), 0).unwrap();
+    let contents = journal.contents_at("app", 1).unwrap();
+    for wanted in &changes {
+        assert_eq!(contents.get(&wanted.path), wanted.content.as_ref());
+    }
+    let stored: i64 = journal.connection.query_row("SELECT count(*) FROM content", [], |row| row.get(0)).unwrap();
+    assert_eq!(stored, 2);
+}
+
+#[test]
+fn the_contents_of_a_generation_are_files_whatever_the_deployers_scope() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let changes = [change("a", Some(file(dir.path(), "1"))), change("b/c", Some(file(dir.path(), "2")))];
+    let mut intent = intent(1, &[]);
+    let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("a", "1"), ("b/c", "2")]))));
+    whole.unit.changes = changes.iter().cloned().collect();
+    let mut steps: Vec<_> = changes.iter().map(|change| step("copy", 1, change)).collect();
+    steps.push(whole);
+    intent.groups.push(IntendedGroup { steps });
+    deploy(&mut journal, &intent, 0).unwrap();
+    let contents = journal.contents_at("app", 1).unwrap();
+    assert_eq!(contents.into_keys().collect::<Vec<_>>(), [path("a"), path("b/c")]);
+    let deployment = journal.history(None, 1).unwrap().remove(0);
+    assert_eq!(deployment.changes_total, 2, "each unit once, not once for each deployer");
+}
+
+#[test]
+fn a_generation_is_never_used_twice() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    assert_eq!(journal.next_generation("app").unwrap(), 1);
+    deploy(&mut journal, &intent(1, &[change("a", Some(file(dir.path(), "1")))]), 0).unwrap();
+    fail(&mut journal, &intent(2, &[change("a", None)]), 0);
+    journal.prune("app", 100).unwrap();
+    assert_eq!(journal.history(None, 10).unwrap().len(), 1, "the failure is forgotten");
+    assert_eq!(journal.next_generation("app").unwrap(), 3);
+    assert_eq!(journal.next_generation("other").unwrap(), 1);
+    assert_eq!(journal.intend(&intent(1, &[]), 0).unwrap_err().kind(), ErrorKind::Journal);
+}
+
+#[test]
+fn a_record_that_does_not_follow_is_refused_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let intent = intent(1, &[change("a", Some(file(dir.path(), "1"))), change("b", Some(file(dir.path(), "2")))]);
+    let id = journal.intend(&intent, 0).unwrap();
+    journal.staged(id, &all_staged(&intent)[..1]).unwrap();
+    let error = journal.committed(id, &all_committed(&intent), 0).unwrap_err();
+    assert!(error.to_string().ends_with("a group that is intended cannot become committed"), "{error}");
+    assert!(journal.live("app").unwrap().is_empty());
+    let error = journal.finish(id, 0).unwrap_err();
+    assert!(error.to_string().ends_with("group 0 is only staged"), "{error}");
+    assert_eq!(journal.retired(id, &[7]).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(journal.finish(DeploymentId(99), 0).unwrap_err().kind(), ErrorKind::NotFound);
+    let nowhere = [StagedStep { group: 0, step: 9, receipt: None }];
+    assert_eq!(journal.staged(id, &nowhere).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn a_repeated_commit_does_not_bring_an_old_version_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let first = intent(1, &[change("a", Some(file(dir.path(), "1")))]);
+    let id = journal.intend(&first, 0).unwrap();
+    journal.staged(id, &all_staged(&first)).unwrap();
+    journal.committed(id, &all_committed(&first), 0).unwrap();
+    deploy(&mut journal, &intent(2, &[change("a", Some(file(dir.path(), "2")))]), 0).unwrap();
+    journal.committed(id, &all_committed(&first), 0).unwrap();
+    assert_eq!(journal.live("app").unwrap()[0].generation, 2);
+    assert_eq!(journal.live_generation("app").unwrap(), Some(2));
+}
+
+#[test]
+fn the_outcome_follows_from_the_groups() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let changes = [change("a", Some(file(dir.path(), "1"))), change("b", Some(file(dir.path(), "2")))];
+    deploy(&mut journal, &intent(1, &changes), 10).unwrap();
+    fail(&mut journal, &intent(2, &changes), 20);
+    let partial = intent(3, &changes);
+    let id = journal.intend(&partial, 30).unwrap();
+    journal.staged(id, &all_staged(&partial)).unwrap();
+    journal.committed(id, &all_committed(&partial)[..1], 31).unwrap();
+    journal.retired(id, &[0]).unwrap();
+    journal.reverted(id, 1, "the port was taken", "bind: in use", 31).unwrap();
+    journal.reverted(id, 1, "told twice", "", 31).unwrap();
+    journal.finish(id, 32).unwrap();
+    journal.finish(id, 33).unwrap();
+    let id = journal.intend(&intent(4, &changes), 40).unwrap();
+    journal.reverted(id, 0, "no", "", 41).unwrap();
+    journal.stuck(id, 1, "why", &["disk full".to_owned()], 41).unwrap();
+    journal.finish(id, 42).unwrap();
+    journal.intend(&Intent { origin: Origin::Rollback { to: 1 }, ..intent(5, &changes) }, 50).unwrap();
+
+    let history = journal.history(Some("app"), 10).unwrap();
+    let outcomes: Vec<_> = history.iter().map(|deployment| (deployment.generation, &deployment.outcome)).collect();
+    let (no, output) = ("no".to_owned(), "some output".to_owned());
+    assert_eq!(
+        outcomes,
+        [
+            (5, &Outcome::Open),
+            (4, &Outcome::Stuck { cause: "why".to_owned(), undo_errors: vec!["disk full".to_owned()] }),
+            (
+                3,
+                &Outcome::Partial {
+                    applied: 1,
+                    rolled_back: 1,
+                    cause: "the port was taken".to_owned(),
+                    output: "bind: in use".to_owned()
+                }
+            ),
+            (2, &Outcome::RolledBack { cause: no, output }),
+            (1, &Outcome::Applied),
+        ]
+    );
+    assert_eq!((history[2].started_at, history[2].finished_at), (30, Some(32)));
+    assert_eq!(history[0].origin, Origin::Rollback { to: 1 });
+    assert_eq!(history[1].error(), Some("why"));
+    assert_eq!(history[0].changes.len(), 2);
+    assert!(journal.history(Some("other"), 10).unwrap().is_empty());
+    assert_eq!(journal.history(None, 2).unwrap(), history[..2]);
+    let json = serde_json::to_string(&history).unwrap();
+    assert_eq!(serde_json::from_str::<Vec<Deployment>>(&json).unwrap(), history);
+}
+
+#[test]
+fn what_a_deployer_says_is_bounded() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let id = journal.intend(&intent(1, &[change("a", None)]), 0).unwrap();
+    journal.reverted(id, 0, &"ä".repeat(10_000), &"b".repeat(1 << 20), 0).unwrap();
+    journal.finish(id, 0).unwrap();
+    let Outcome::RolledBack { cause, output } = journal.history(None, 1).unwrap().remove(0).outcome else { panic!() };
+    assert_eq!((cause.len(), output.len()), (16 << 10, 16 << 10));
+}
+
+#[test]
+fn a_batch_of_ten_thousand_groups_is_one_write_each() {
+    let dir = tempfile::tempdir().unwrap();
+    let writes = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&writes);
+    let hook: Hook = Arc::new(move |write, moment| {
+        seen.lock().unwrap().push((write, moment));
+        Ok(())
+    });
+    let (mut journal, _) = Journal::open(dir.path(), Some(hook), 0).unwrap();
+    let content = |number: usize| file(dir.path(), &number.to_string());
+    let changes: Vec<_> = (0..10_000).map(|number| change(&format!("dir/{number}"), Some(content(number)))).collect();
+    let id = deploy(&mut journal, &intent(1, &changes), 0).unwrap();
+    assert_eq!(id, DeploymentId(1));
+    let expected =
+        [JournalWrite::Intend, JournalWrite::Stage, JournalWrite::Commit, JournalWrite::Retire, JournalWrite::Finish];
+    let expected: Vec<_> =
+        expected.into_iter().flat_map(|write| [(write, Moment::Before), (write, Moment::After)]).collect();
+    assert_eq!(*writes.lock().unwrap(), expected);
+    assert_eq!(journal.live("app").unwrap().len(), 10_000);
+    let deployment = journal.history(None, 1).unwrap().remove(0);
+    assert_eq!((deployment.changes.len(), deployment.changes_total), (100, 10_000));
+}
+
+#[test]
+fn known_files_come_back_as_they_were_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let known = |root, at: &str, ino| KnownFile {
+        place: Place { root, path: path(at) },
+        fingerprint: Fingerprint { dev: u64::MAX, ino, size: 3, mtime: -1, ctime: 2, mode: 0o4755 },
+        digest: Digest([7; 32]),
+    };
+    journal.save_known("app", &[known(0, "a", 1), known(0, "b", 2), known(1, "a", 3)], &[]).unwrap();
+    journal.save_known("other", &[known(0, "a", 9)], &[]).unwrap();
+    journal.save_known("app", &[known(0, "b", 4)], &[known(0, "a", 1).place]).unwrap();
+    assert_eq!(journal.known("app").unwrap(), [known(0, "b", 4), known(1, "a", 3)]);
+    assert_eq!(journal.known("other").unwrap(), [known(0, "a", 9)]);
+}
+
+#[test]
+fn quarantine_ends_by_hand_or_by_going_live() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let failed = |at: &str, attempts, retry_at| Quarantined {
+        unit: path(at),
+        digest: Some(Digest([1; 32])),
+        deployer: "copy".to_owned(),
+        attempts,
+        retry_at,
+        cause: "exit 1".to_owned(),
+        is_transient: false,
+    };
+    for at in ["a", "b", "c", "d"] {
+        journal.quarantine("app", &failed(at, 1, Some(5))).unwrap();
+    }
+    journal.quarantine("app", &failed("a", 2, None)).unwrap();
+    deploy(&mut journal, &intent(1, &[change("b", Some(file(dir.path(), "1")))]), 0).unwrap();
+    journal.clear_quarantine("app", Some(&path("c"))).unwrap();
+    assert_eq!(journal.quarantined("app").unwrap(), [failed("a", 2, None), failed("d", 1, Some(5))]);
+    journal.clear_quarantine("other", None).unwrap();
+    assert_eq!(journal.quarantined("app").unwrap().len(), 2);
+    journal.clear_quarantine("app", None).unwrap();
+    assert!(journal.quarantined("app").unwrap().is_empty());
+}
+
+#[test]
+fn a_hold_lasts_until_it_is_lifted() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path()).hold("app", Some(3)).unwrap();
+    let mut journal = open(dir.path());
+    assert_eq!(journal.held("app").unwrap(), Some(3));
+    assert_eq!(journal.held("other").unwrap(), None);
+    journal.hold("app", None).unwrap();
+    assert_eq!(journal.held("app").unwrap(), None);
+}
