@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use ignore::Match;
-use ignore::gitignore::{Glob, Gitignore, GitignoreBuilder};
+use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 
 use crate::config::{PickupConfig, UnitKind};
 use crate::error::{Error, ErrorKind, Result};

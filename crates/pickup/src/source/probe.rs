@@ -90,7 +90,12 @@ impl Probe {
             Ok(Attempt::Seen(Sight::File { fingerprint: after, hint, writer, shape }))
         } else {
             // What was judged is not what is there, and whoever changed it may not be done.
-            Ok(Attempt::Changed(Sight::File { fingerprint: after, hint, writer: Writer::Somebody, shape: Shape::Whole }))
+            Ok(Attempt::Changed(Sight::File {
+                fingerprint: after,
+                hint,
+                writer: Writer::Somebody,
+                shape: Shape::Whole,
+            }))
         }
     }
 }

@@ -59,9 +59,9 @@ impl Format {
         let (_, extension) = name.rsplit_once('.')?;
         Some(match extension {
             // Java, Python, Android, browsers, editors, .NET, offices, books: all of them zip files.
-            "zip" | "jar" | "war" | "ear" | "par" | "sar" | "car" | "dar" | "hpi" | "jpi" | "nar"
-            | "whl" | "egg" | "pyz" | "apk" | "aar" | "aab" | "ipa" | "xpi" | "vsix" | "nupkg" | "snupkg"
-            | "docx" | "xlsx" | "pptx" | "odt" | "ods" | "odp" | "epub" => Self::Zip,
+            "zip" | "jar" | "war" | "ear" | "par" | "sar" | "car" | "dar" | "hpi" | "jpi" | "nar" | "whl" | "egg"
+            | "pyz" | "apk" | "aar" | "aab" | "ipa" | "xpi" | "vsix" | "nupkg" | "snupkg" | "docx" | "xlsx"
+            | "pptx" | "odt" | "ods" | "odp" | "epub" => Self::Zip,
             "gz" | "tgz" => Self::Gzip,
             "tar" => Self::Tar,
             "xz" | "txz" => Self::Xz,

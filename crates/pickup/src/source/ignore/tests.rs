@@ -177,7 +177,8 @@ fn a_pickupignore_that_is_a_symlink_is_not_followed() {
 
 #[test]
 fn patterns_match_the_name_or_with_a_slash_the_path() {
-    let rules = rules(|config| config.patterns = ["*.py", "conf/*.toml", "**/x/*.js", "/top.txt"].map(Into::into).into());
+    let rules =
+        rules(|config| config.patterns = ["*.py", "conf/*.toml", "**/x/*.js", "/top.txt"].map(Into::into).into());
     for taken in ["a.py", "b/c/a.py", "conf/a.toml", "x/a.js", "b/x/a.js", "top.txt"] {
         assert_eq!(rules.judge(0, &path(taken), false), Judged::Taken, "{taken}");
     }

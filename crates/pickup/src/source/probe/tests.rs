@@ -145,7 +145,7 @@ fn a_name_that_is_too_long_or_holds_a_nul_is_unreadable() {
 #[test]
 fn a_file_we_may_not_read_is_unreadable_and_not_gone() {
     let case = Case::new();
-    fs::set_permissions(case.root.join("a.txt"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(case.root.join("a.txt"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root may read everything; for everybody else this is the case that counts.
     if File::open(case.root.join("a.txt")).is_err() {
         assert!(matches!(case.look("a.txt"), Sight::Unreadable(_)));

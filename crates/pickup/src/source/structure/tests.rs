@@ -199,7 +199,8 @@ fn sizes_that_octal_digits_cannot_hold_are_understood() {
 fn a_sparse_map_is_passed_over() {
     let mut header = tar_header("sparse", b'S', b"00000001000\0");
     header[SPARSE_FLAG] = 1;
-    let sum: u32 = header.iter().enumerate().map(|(at, b)| u32::from(if (148..156).contains(&at) { b' ' } else { *b })).sum();
+    let sum: u32 =
+        header.iter().enumerate().map(|(at, b)| u32::from(if (148..156).contains(&at) { b' ' } else { *b })).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
     let archive = [header, vec![0; 512], vec![7; 512], vec![0; 512]].concat();
     assert_every_truncation_is_partial("sparse.tar", &archive);
