@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::path::UnitPath;
 
 pub(crate) mod ignore;
+pub(crate) mod lease;
+pub(crate) mod mount;
 pub(crate) mod probe;
 pub(crate) mod scan;
 pub(crate) mod structure;

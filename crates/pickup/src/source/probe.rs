@@ -1,1 +1,260 @@
-//! One look at one path: `lstat`, symlink policy, read lease.
+//! One look at one path: `lstat`, symlink policy, read lease, structure.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::lease::Lease;
+use super::structure;
+use super::{Fingerprint, Hint, Place, Shape, Sight, Writer};
+use crate::config::Symlinks;
+
+#[cfg(all(test, unix))]
+mod tests;
+
+/// A path that changes each time it is looked at is reported as being written to after so many looks.
+const LOOKS_MAX: usize = 3;
+
+/// Looks at paths, on the thread that it was made on.
+#[derive(Debug)]
+pub(crate) struct Probe {
+    lease: Lease,
+}
+
+/// What one attempt at a look gave.
+enum Attempt {
+    Seen(Sight),
+    /// The content changed while it was judged; what was seen of it.
+    Changed(Sight),
+    /// Another file took the name.
+    Replaced,
+}
+
+impl Probe {
+    /// # Errors
+    /// The calling thread cannot be made safe for lease probes.
+    pub(crate) fn on_this_thread() -> io::Result<Self> {
+        Lease::on_this_thread().map(|lease| Self { lease })
+    }
+
+    /// Looks at `place` below `root`, a real path. Where the fingerprint is still `known`, the structure is not judged
+    /// again and passes for whole.
+    ///
+    /// A directory counts as gone: no file has that name.
+    pub(crate) fn look(
+        &self,
+        root: &Path,
+        place: &Place,
+        symlinks: Symlinks,
+        hint: Hint,
+        known: Option<&Fingerprint>,
+    ) -> Sight {
+        let path = root.join(place.path.as_path());
+        let mut last = Sight::Unreadable("it is replaced faster than it can be looked at".into());
+        for _ in 0..LOOKS_MAX {
+            let opened = match open_regular(root, &path, symlinks) {
+                Ok(opened) => opened,
+                Err(sight) => return sight,
+            };
+            match opened.map(|(file, seen)| self.judge(&file, &path, &seen, hint, known)) {
+                Some(Ok(Attempt::Seen(sight))) => return sight,
+                Some(Ok(Attempt::Changed(sight))) => last = sight,
+                Some(Ok(Attempt::Replaced)) | None => {}
+                Some(Err(e)) => return unreadable(&e),
+            }
+        }
+        last
+    }
+
+    /// Judges `file`, which was opened at `path` where `seen` was just before.
+    fn judge(
+        &self,
+        file: &File,
+        path: &Path,
+        seen: &Fingerprint,
+        hint: Hint,
+        known: Option<&Fingerprint>,
+    ) -> io::Result<Attempt> {
+        let before = Fingerprint::of(&file.metadata()?);
+        if (before.dev, before.ino) != (seen.dev, seen.ino) {
+            return Ok(Attempt::Replaced);
+        }
+        let writer = self.lease.writer_of(file);
+        let is_known = known == Some(&before);
+        let shape = match (writer, path.file_name()) {
+            (Writer::Nobody | Writer::Unknown, Some(name)) if !is_known => structure::shape(file, name, before.size)?,
+            (Writer::Nobody | Writer::Unknown | Writer::Somebody, _) => Shape::Whole,
+        };
+        let after = Fingerprint::of(&file.metadata()?);
+        if (after.size, after.mtime) == (before.size, before.mtime) {
+            Ok(Attempt::Seen(Sight::File { fingerprint: after, hint, writer, shape }))
+        } else {
+            // What was judged is not what is there, and whoever changed it may not be done.
+            Ok(Attempt::Changed(Sight::File {
+                fingerprint: after,
+                hint,
+                writer: Writer::Somebody,
+                shape: Shape::Whole,
+            }))
+        }
+    }
+}
+
+/// Opens the regular file at `path`, or at the end of a symlink that may be followed, without waiting and without touching
+/// anything else; gives the fingerprint of what was there before the open. `None` if the path changed in between.
+fn open_regular(root: &Path, path: &Path, symlinks: Symlinks) -> Result<Option<(File, Fingerprint)>, Sight> {
+    let seen = path.symlink_metadata().map_err(|e| gone_or_unreadable(&e))?;
+    if seen.is_symlink() {
+        return open_resolved(root, path, symlinks);
+    }
+    check_regular(&seen)?;
+    match open_without_symlinks(path) {
+        Ok(file) => Ok(Some((file, Fingerprint::of(&seen)))),
+        // A directory on the way is a symlink, or the file just became one.
+        Err(e) if is_loop(&e) => open_resolved(root, path, symlinks),
+        Err(e) => Err(gone_or_unreadable(&e)),
+    }
+}
+
+/// Opens what `path` leads to through symlinks.
+fn open_resolved(root: &Path, path: &Path, symlinks: Symlinks) -> Result<Option<(File, Fingerprint)>, Sight> {
+    let target = resolve(root, path, symlinks)?;
+    let seen = target.symlink_metadata().map_err(|e| gone_or_unreadable(&e))?;
+    if seen.is_symlink() {
+        return Ok(None);
+    }
+    check_regular(&seen)?;
+    match open_without_symlinks(&target) {
+        Ok(file) => Ok(Some((file, Fingerprint::of(&seen)))),
+        Err(e) if is_loop(&e) => Ok(None),
+        Err(e) => Err(gone_or_unreadable(&e)),
+    }
+}
+
+/// The real path of `path`, if the policy lets us go there.
+fn resolve(root: &Path, path: &Path, symlinks: Symlinks) -> Result<PathBuf, Sight> {
+    if symlinks == Symlinks::Skip {
+        return Err(Sight::Refused("a symlink, and `symlinks` is `skip`".into()));
+    }
+    let target = path.canonicalize().map_err(|e| match e.kind() {
+        _ if is_loop(&e) => Sight::Refused("a symlink that leads to itself".into()),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => match path.read_link() {
+            Ok(to) => Sight::Refused(format!("a symlink that leads nowhere: {}", to.display())),
+            Err(e) => gone_or_unreadable(&e),
+        },
+        _ => unreadable(&e),
+    })?;
+    if symlinks == Symlinks::Inside && !target.starts_with(root) {
+        return Err(Sight::Refused(format!("a symlink that leads out of the pickup directory: {}", target.display())));
+    }
+    Ok(target)
+}
+
+fn check_regular(metadata: &Metadata) -> Result<(), Sight> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    if kind.is_dir() {
+        return Err(Sight::Gone);
+    }
+    #[cfg(unix)]
+    let name = {
+        use std::os::unix::fs::FileTypeExt;
+        match kind {
+            _ if kind.is_fifo() => "a FIFO",
+            _ if kind.is_socket() => "a socket",
+            _ if kind.is_block_device() || kind.is_char_device() => "a device",
+            _ => "no regular file",
+        }
+    };
+    #[cfg(not(unix))]
+    let name = "no regular file";
+    Err(Sight::Refused(format!("{name}, not a file")))
+}
+
+fn gone_or_unreadable(error: &io::Error) -> Sight {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Sight::Gone,
+        _ => unreadable(error),
+    }
+}
+
+fn unreadable(error: &io::Error) -> Sight {
+    Sight::Unreadable(error.to_string())
+}
+
+/// Whether a symlink was met where none may be followed, or too many of them.
+fn is_loop(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::ELOOP);
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// Opens for reading; no symlink anywhere on the way, where the kernel can promise that.
+#[cfg(target_os = "linux")]
+fn open_without_symlinks(path: &Path) -> io::Result<File> {
+    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+    use rustix::io::Errno;
+
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Ok(file) => Ok(File::from(file)),
+        // An old kernel, or a sandbox that does not know the call: then only the last component is guarded.
+        Err(Errno::NOSYS | Errno::PERM) => open_no_follow(path),
+        Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_without_symlinks(path: &Path) -> io::Result<File> {
+    open_no_follow(path)
+}
+
+fn open_no_follow(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY);
+    }
+    options.open(path)
+}
+
+impl Fingerprint {
+    /// The identity that `lstat` or `fstat` gave.
+    #[cfg(unix)]
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        use std::os::unix::fs::MetadataExt;
+
+        // Nanoseconds fit an i64 until the year 2262; a damaged time must not panic.
+        let nanos = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            dev: metadata.dev(),
+            ino: metadata.ino(),
+            size: metadata.size(),
+            mtime: nanos(metadata.mtime(), metadata.mtime_nsec()),
+            ctime: nanos(metadata.ctime(), metadata.ctime_nsec()),
+            mode: metadata.mode() & 0o7777,
+        }
+    }
+
+    /// The identity as far as the standard library tells it.
+    #[cfg(not(unix))]
+    pub(crate) fn of(metadata: &Metadata) -> Self {
+        let nanos = |time: io::Result<std::time::SystemTime>| {
+            let since = time.ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok()).unwrap_or_default();
+            i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+        };
+        Self {
+            dev: 0,
+            ino: 0,
+            size: metadata.len(),
+            mtime: nanos(metadata.modified()),
+            ctime: nanos(metadata.created()),
+            mode: if metadata.permissions().readonly() { 0o444 } else { 0o644 },
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! The content store: files by the digest of their bytes, `<state_dir>/store/ab/abcdef…`.
+//!
+//! Nothing here is synced to disk: what a power failure tears is noticed by its digest when it is read, thrown away, and
+//! captured again from the pickup directory.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read, Write};
+use std::mem;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{CapturedFile, Digest};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::source::Fingerprint;
+
+mod bytes;
+#[cfg(test)]
+mod tests;
+
+use bytes::{Temp, hash};
+
+/// Files up to this size are captured through memory, so that known content costs no write.
+const IN_MEMORY_MAX: u64 = 256 * 1024;
+/// Kernels before 6.13 stamp times by the tick, 10 ms at most: a change that soon after ours may carry the same time.
+const RACY_NANOS: i64 = 20_000_000;
+
+/// What became of a capture.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Captured {
+    /// The bytes are in the store, and pinned there.
+    File(CapturedFile),
+    /// It is not, or no longer, what was looked at: look again.
+    Moved,
+    /// No file has that name any more.
+    Gone,
+}
+
+/// The store. It may be used from several threads.
+#[derive(Debug)]
+pub(crate) struct Store {
+    dir: PathBuf,
+    max: u64,
+    next_temp: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Bytes stored, and bytes that captures under way may store.
+    used: u64,
+    /// What was captured and nobody refers to yet, by the number of captures.
+    pinned: HashMap<Digest, usize>,
+    /// What was unpinned since the last collection. Whoever listed what to keep may have done so before that.
+    unpinned: HashSet<Digest>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, which is made if missing, counts what it holds and throws away what a crash left half done.
+    /// It holds `max` bytes.
+    ///
+    /// # Errors
+    /// The directory cannot be made or read.
+    pub(crate) fn open(dir: &Path, max: u64) -> Result<Self> {
+        let store =
+            Self { dir: dir.to_owned(), max, next_temp: AtomicU64::new(0), state: Mutex::new(State::default()) };
+        make_directory(dir)?;
+        make_private(dir)?;
+        let temps = store.temp_dir();
+        make_directory(&temps)?;
+        for entry in fs::read_dir(&temps).doing("list", &temps)? {
+            let path = entry.doing("list", &temps)?.path();
+            fs::remove_file(&path).doing("remove", path)?;
+        }
+        let mut used = 0;
+        store.for_each(|_, _, size| {
+            used += size;
+            Ok(())
+        })?;
+        store.state().used = used;
+        Ok(store)
+    }
+
+    /// Takes the bytes of the file at `absolute` into the store, if the file is still the one `expected`. A symlink in the
+    /// last place is followed only if `follow` is set. The content stays pinned until [`Store::unpin`].
+    ///
+    /// # Errors
+    /// The file cannot be read, the store cannot be written, or the store's limit is reached. No trace stays behind.
+    pub(crate) fn capture(&self, absolute: &Path, expected: &Fingerprint, follow: bool) -> Result<Captured> {
+        let source = match bytes::open_source(absolute, follow) {
+            Ok(source) => source,
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Captured::Gone);
+            }
+            Err(e) if bytes::is_symlink_met(&e) => return Ok(Captured::Moved),
+            Err(e) => return Err(Error::io("read", absolute, e)),
+        };
+        let is_expected = || source.metadata().map(|now| Fingerprint::of(&now) == *expected).doing("look at", absolute);
+        if !is_expected()? {
+            return Ok(Captured::Moved);
+        }
+        if expected.size > self.max {
+            let size = expected.size;
+            let what = format!("capture {size} bytes with a `store_max` of {} bytes:", self.max);
+            return Err(Error::new(ErrorKind::Io, what).at(absolute));
+        }
+        let is_racy = is_racy(expected);
+        let digest = if expected.size <= IN_MEMORY_MAX {
+            self.capture_small(&source, absolute, expected.size, &is_expected)?
+        } else {
+            self.capture_large(&source, absolute, expected.size, &is_expected)?
+        };
+        let Some(digest) = digest else { return Ok(Captured::Moved) };
+        if is_racy && !is_expected()? {
+            self.unpin(&digest);
+            return Ok(Captured::Moved);
+        }
+        let stored = self.path(&digest);
+        Ok(Captured::File(CapturedFile { digest, size: expected.size, mode: expected.mode, stored }))
+    }
+
+    /// Opens stored content for reading. [`Store::verify`] says whether it is what it was.
+    ///
+    /// # Errors
+    /// It is not in the store or cannot be read.
+    pub(crate) fn open_content(&self, digest: &Digest) -> Result<File> {
+        let path = self.path(digest);
+        File::open(&path).doing("read", path)
+    }
+
+    /// Reads stored content once and compares it with its digest.
+    ///
+    /// # Errors
+    /// It is missing, cannot be read, or is damaged; damaged content is thrown away, so that it can be captured anew.
+    pub(crate) fn verify(&self, digest: &Digest) -> Result<()> {
+        let path = self.path(digest);
+        let found = hash(&self.open_content(digest)?).doing("read", &path)?;
+        if found == *digest { Ok(()) } else { Err(self.damaged(digest)) }
+    }
+
+    /// Whether content of that digest is stored.
+    pub(crate) fn contains(&self, digest: &Digest) -> bool {
+        self.path(digest).is_file()
+    }
+
+    /// Where content of that digest is stored, if it is.
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.dir.join(&name[..2]).join(name)
+    }
+
+    /// How many bytes the store holds, captures under way included.
+    pub(crate) fn used(&self) -> u64 {
+        self.state().used
+    }
+
+    /// Takes back one capture's pin: somebody refers to the content now, or nobody ever will.
+    pub(crate) fn unpin(&self, digest: &Digest) {
+        let mut state = self.state();
+        if let Some(count) = state.pinned.get_mut(digest) {
+            *count -= 1;
+            if *count == 0 {
+                state.pinned.remove(digest);
+                state.unpinned.insert(*digest);
+            }
+        }
+    }
+
+    /// Removes what is not in `keep`, and gives the number of bytes freed. Spared are pinned content and content that was
+    /// unpinned since the collection before, because `keep` may be older than the reference to it.
+    ///
+    /// # Errors
+    /// The store cannot be listed or written.
+    pub(crate) fn collect(&self, keep: &HashSet<Digest>) -> Result<u64> {
+        let spared = mem::take(&mut self.state().unpinned);
+        let mut freed = 0;
+        self.for_each(|digest, path, size| {
+            if keep.contains(&digest) || spared.contains(&digest) {
+                return Ok(());
+            }
+            // Under the lock, so that no capture can find the content and pin it in between.
+            let mut state = self.state();
+            let is_loose = !state.pinned.contains_key(&digest) && !state.unpinned.contains(&digest);
+            if is_loose && path.exists() {
+                fs::remove_file(path).doing("remove", path)?;
+                state.used = state.used.saturating_sub(size);
+                freed += size;
+            }
+            Ok(())
+        })?;
+        Ok(freed)
+    }
+
+    /// Copies stored content into the empty file `to`, by reference where the file system can. What was copied is compared
+    /// with the digest.
+    ///
+    /// # Errors
+    /// Reading or writing failed, or the stored content is damaged: then it is thrown away, and `to` is not to be used.
+    pub(crate) fn copy_out(&self, file: &CapturedFile, to: &File) -> Result<()> {
+        let stored = self.open_content(&file.digest)?;
+        if bytes::clone(&stored, to) {
+            return self.verify(&file.digest);
+        }
+        let path = self.path(&file.digest);
+        let (copied, size) = bytes::copy(&stored, to, u64::MAX).doing("copy", &path)?;
+        if copied == file.digest && size == file.size { Ok(()) } else { Err(self.damaged(&file.digest)) }
+    }
+
+    /// `None` if the file changed while it was read.
+    fn capture_small(
+        &self,
+        source: &File,
+        absolute: &Path,
+        size: u64,
+        is_expected: &dyn Fn() -> Result<bool>,
+    ) -> Result<Option<Digest>> {
+        let mut content = Vec::with_capacity(size as usize);
+        source.take(size + 1).read_to_end(&mut content).doing("read", absolute)?;
+        if content.len() as u64 != size || !is_expected()? {
+            return Ok(None);
+        }
+        let digest = Digest(*blake3::hash(&content).as_bytes());
+        if self.pin_if_stored(&digest, size) {
+            return Ok(Some(digest));
+        }
+        let reserved = self.reserve(size, absolute)?;
+        let temp = self.temp()?;
+        (&temp.file).write_all(&content).doing("write", &temp.path)?;
+        self.keep(temp, digest, reserved).map(Some)
+    }
+
+    /// `None` if the file changed while it was read.
+    fn capture_large(
+        &self,
+        source: &File,
+        absolute: &Path,
+        size: u64,
+        is_expected: &dyn Fn() -> Result<bool>,
+    ) -> Result<Option<Digest>> {
+        let reserved = match self.reserve(size, absolute) {
+            Ok(reserved) => reserved,
+            Err(full) => {
+                // Content that is stored already needs no room.
+                let digest = hash(source).doing("read", absolute)?;
+                let is_known = is_expected()? && self.pin_if_stored(&digest, size);
+                return if is_known { Ok(Some(digest)) } else { Err(full) };
+            }
+        };
+        let temp = self.temp()?;
+        let (digest, copied) = if bytes::clone(source, &temp.file) {
+            let length = temp.file.metadata().doing("look at", &temp.path)?.len();
+            (hash(&temp.file).doing("read", &temp.path)?, length)
+        } else {
+            bytes::copy(source, &temp.file, size + 1).doing("copy", absolute)?
+        };
+        if copied != size || !is_expected()? {
+            return Ok(None);
+        }
+        if self.pin_if_stored(&digest, size) {
+            return Ok(Some(digest));
+        }
+        self.keep(temp, digest, reserved).map(Some)
+    }
+
+    /// Gives the temporary its name and pins it.
+    fn keep(&self, temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
+        let path = self.path(&digest);
+        temp.make_read_only().doing("write", &temp.path)?;
+        if let Some(parent) = path.parent() {
+            make_directory(parent)?;
+        }
+        let mut state = self.state();
+        // Content of the wrong size is what a power failure left; another thread may also have been faster.
+        let replaced = path.symlink_metadata().map_or(0, |old| old.len());
+        temp.rename(&path).doing("write", &path)?;
+        state.used = state.used.saturating_sub(replaced);
+        *state.pinned.entry(digest).or_default() += 1;
+        drop(state);
+        reserved.use_up();
+        Ok(digest)
+    }
+
+    fn pin_if_stored(&self, digest: &Digest, size: u64) -> bool {
+        // Pinned and looked up under one lock, so that no collection can remove it in between.
+        let mut state = self.state();
+        let is_stored = self.path(digest).symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == size);
+        if is_stored {
+            *state.pinned.entry(*digest).or_default() += 1;
+        }
+        is_stored
+    }
+
+    fn reserve(&self, size: u64, absolute: &Path) -> Result<Reserved<'_>> {
+        let mut state = self.state();
+        match state.used.checked_add(size).filter(|used| *used <= self.max) {
+            Some(used) => {
+                state.used = used;
+                Ok(Reserved { store: self, size })
+            }
+            None => {
+                let full =
+                    format!("capture: the content store holds {} of `store_max` {} bytes;", state.used, self.max);
+                Err(Error::new(ErrorKind::Io, format!("{full} no room for {size} bytes of")).at(absolute).transient())
+            }
+        }
+    }
+
+    fn damaged(&self, digest: &Digest) -> Error {
+        let path = self.path(digest);
+        let mut state = self.state();
+        let size = path.symlink_metadata().map_or(0, |found| found.len());
+        if fs::remove_file(&path).is_ok() {
+            state.used = state.used.saturating_sub(size);
+        }
+        Error::new(ErrorKind::Io, "use stored content, the content store is damaged:").at(path).transient()
+    }
+
+    fn temp(&self) -> Result<Temp> {
+        let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
+        let path = self.temp_dir().join(number.to_string());
+        Temp::create(path.clone()).doing("write", path)
+    }
+
+    fn temp_dir(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    /// Calls `each` with digest, path and size of everything stored.
+    fn for_each(&self, mut each: impl FnMut(Digest, &Path, u64) -> Result<()>) -> Result<()> {
+        for group in fs::read_dir(&self.dir).doing("list", &self.dir)? {
+            let group = group.doing("list", &self.dir)?;
+            if group.file_name().len() != 2 || !group.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            for entry in fs::read_dir(group.path()).doing("list", group.path())? {
+                let entry = entry.doing("list", group.path())?;
+                let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+                match entry.metadata() {
+                    Ok(found) => each(digest, &entry.path(), found.len())?,
+                    // Damaged content was thrown away meanwhile.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    Err(e) => return Err(Error::io("look at", entry.path(), e)),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every change of the state is one assignment, so what a panicking thread left is still consistent.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room that a capture under way takes; given back unless used up.
+#[must_use]
+struct Reserved<'a> {
+    store: &'a Store,
+    size: u64,
+}
+
+impl Reserved<'_> {
+    fn use_up(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        let mut state = self.store.state();
+        state.used = state.used.saturating_sub(self.size);
+    }
+}
+
+/// Whether the file changed so recently that another change could leave its times as they are.
+fn is_racy(fingerprint: &Fingerprint) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_nanos());
+    // A time in the future is as good as now: the clock was set, or another host wrote it.
+    i64::try_from(now).is_ok_and(|now| now.saturating_sub(fingerprint.mtime) < RACY_NANOS)
+}
+
+/// Makes a directory that nobody else may look into.
+fn make_directory(path: &Path) -> Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path).doing("make directory", path)
+}
+
+/// Closes a directory that was there before, with whatever mode.
+fn make_private(path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).doing("set the mode of", path)?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! Moving bytes: opening, hashing, copying, cloning, and temporaries that leave no trace.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::Digest;
+
+/// Large enough that BLAKE3 hashes many chunks at once, small enough to stay in the cache.
+const BUFFER: usize = 256 * 1024;
+
+/// Opens what is to be captured; never waits for the other end of a FIFO.
+pub(super) fn open_source(path: &Path, follow: bool) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        let last = if follow { 0 } else { libc::O_NOFOLLOW };
+        options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | last);
+    }
+    #[cfg(not(unix))]
+    let _ = follow;
+    options.open(path)
+}
+
+/// Whether `open_source` failed because a symlink stands there.
+pub(super) fn is_symlink_met(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(libc::ELOOP);
+    #[cfg(not(unix))]
+    return false;
+}
+
+/// The digest of all that can be read from `file`, from the beginning.
+pub(super) fn hash(file: &File) -> io::Result<Digest> {
+    copy(file, io::sink(), u64::MAX).map(|(digest, _)| digest)
+}
+
+/// Copies `from`, from its beginning and at most `max` bytes of it, and gives digest and number of what was written.
+pub(super) fn copy(from: &File, mut to: impl Write, max: u64) -> io::Result<(Digest, u64)> {
+    use std::io::Seek;
+
+    let mut from = from;
+    from.rewind()?;
+    let mut from = from.take(max);
+    let mut hasher = blake3::Hasher::new();
+    let mut buffer = vec![0; BUFFER];
+    let mut size = 0;
+    loop {
+        let read = match from.read(&mut buffer) {
+            Ok(0) => return Ok((Digest(*hasher.finalize().as_bytes()), size)),
+            Ok(read) => read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        hasher.update(&buffer[..read]);
+        to.write_all(&buffer[..read])?;
+        size += read as u64;
+    }
+}
+
+/// Makes `to` share the bytes of `from`; whether the file system can do that.
+#[cfg(target_os = "linux")]
+pub(super) fn clone(from: &File, to: &File) -> bool {
+    rustix::fs::ioctl_ficlone(to, from).is_ok()
+}
+
+/// Only Linux clones into an open file.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn clone(_from: &File, _to: &File) -> bool {
+    false
+}
+
+/// A file under construction, removed unless it is renamed.
+pub(super) struct Temp {
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+impl Temp {
+    pub(super) fn create(path: PathBuf) -> io::Result<Self> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(0o600);
+        }
+        let file = options.open(&path)?;
+        Ok(Self { path, file })
+    }
+
+    /// Readable for all who can get here, writable for nobody: a deployer must not change what others rely on.
+    pub(super) fn make_read_only(&self) -> io::Result<()> {
+        let mut permissions = self.file.metadata()?.permissions();
+        #[cfg(unix)]
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o444);
+        #[cfg(not(unix))]
+        permissions.set_readonly(true);
+        self.file.set_permissions(permissions)
+    }
+
+    pub(super) fn rename(self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)
+        // The path is free now, so dropping removes nothing.
+    }
+}
+
+impl Drop for Temp {
+    fn drop(&mut self) {
+        // Nothing can be done if it stays; the next start sweeps it away.
+        let _ = fs::remove_file(&self.path);
+    }
+}

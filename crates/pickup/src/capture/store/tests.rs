@@ -1,0 +1,282 @@
+use std::sync::atomic::AtomicBool;
+
+use super::*;
+
+struct Case {
+    directory: tempfile::TempDir,
+    store: Store,
+}
+
+impl Case {
+    fn new(max: u64) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("store"), max).unwrap();
+        Self { directory, store }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.directory.path().join(name);
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    fn try_capture(&self, path: &Path) -> Result<Captured> {
+        let seen = Fingerprint::of(&fs::metadata(path).unwrap());
+        self.store.capture(path, &seen, false)
+    }
+
+    fn capture(&self, path: &Path) -> CapturedFile {
+        match self.try_capture(path).unwrap() {
+            Captured::File(file) => file,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn put(&self, name: &str, content: &[u8]) -> CapturedFile {
+        self.capture(&self.file(name, content))
+    }
+
+    fn temps(&self) -> usize {
+        fs::read_dir(self.store.temp_dir()).unwrap().count()
+    }
+}
+
+/// Larger than what is captured through memory.
+fn large(byte: u8) -> Vec<u8> {
+    vec![byte; IN_MEMORY_MAX as usize + 1000]
+}
+
+fn digest(content: &[u8]) -> Digest {
+    Digest(*blake3::hash(content).as_bytes())
+}
+
+#[test]
+fn captured_bytes_are_stored_under_their_digest() {
+    let case = Case::new(1 << 30);
+    for content in [b"".to_vec(), b"hello".to_vec(), large(1)] {
+        let file = case.put("a", &content);
+        assert_eq!((file.digest, file.size), (digest(&content), content.len() as u64));
+        assert_eq!(file.stored, case.store.path(&file.digest));
+        assert_eq!(fs::read(&file.stored).unwrap(), content);
+        assert!(case.store.contains(&file.digest));
+        case.store.verify(&file.digest).unwrap();
+    }
+    assert_eq!(case.store.used(), 5 + IN_MEMORY_MAX + 1000);
+    assert_eq!(case.temps(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_store_is_private_and_its_files_are_read_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let case = Case::new(1 << 30);
+    let path = case.file("a", b"x");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
+    let file = case.capture(&path);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(file.mode, 0o4755);
+    assert_eq!(mode(&file.stored), 0o444);
+    assert_eq!(mode(&case.store.dir), 0o700);
+    assert_eq!(mode(file.stored.parent().unwrap()), 0o700);
+}
+
+#[test]
+fn the_same_bytes_are_stored_once() {
+    let case = Case::new(1 << 30);
+    for content in [b"same".to_vec(), large(2)] {
+        let before = case.store.used();
+        let (one, two) = (case.put("a", &content), case.put("b", &content));
+        assert_eq!(one.stored, two.stored);
+        assert_eq!(case.store.used() - before, content.len() as u64);
+    }
+    assert_eq!(case.temps(), 0);
+}
+
+#[test]
+fn a_file_that_is_not_the_expected_one_has_moved() {
+    let case = Case::new(1 << 30);
+    let path = case.file("a", b"one");
+    let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
+    fs::remove_file(&path).unwrap();
+    assert_eq!(case.store.capture(&path, &seen, false).unwrap(), Captured::Gone);
+    case.file("b", b"keeps the inode number from being used again");
+    case.file("a", b"one");
+    assert_eq!(case.store.capture(&path, &seen, false).unwrap(), Captured::Moved);
+    assert_eq!(case.store.capture(&path.join("below"), &seen, false).unwrap(), Captured::Gone);
+    assert_eq!((case.store.used(), case.temps()), (0, 0));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_symlink_is_captured_only_where_it_may_be_followed() {
+    let case = Case::new(1 << 30);
+    let path = case.file("a", b"one");
+    let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
+    let link = case.directory.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert_eq!(case.store.capture(&link, &seen, false).unwrap(), Captured::Moved);
+    assert!(matches!(case.store.capture(&link, &seen, true).unwrap(), Captured::File(_)));
+}
+
+#[test]
+fn a_file_that_is_being_written_is_captured_as_seen_or_not_at_all() {
+    let case = Case::new(1 << 30);
+    let length = large(0).len();
+    let path = case.file("a", &large(0));
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for round in 1_u8.. {
+                fs::write(&path, vec![round; length]).unwrap();
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        for _ in 0..200 {
+            if let Captured::File(file) = case.try_capture(&path).unwrap() {
+                let stored = fs::read(&file.stored).unwrap();
+                assert_eq!(digest(&stored), file.digest, "what is stored is what was hashed");
+                assert_eq!(stored.len() as u64, file.size);
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(case.temps(), 0);
+}
+
+#[test]
+fn what_can_never_fit_names_store_max_and_is_not_tried_again() {
+    let case = Case::new(100);
+    for content in [vec![1; 101], large(1)] {
+        let error = case.try_capture(&case.file("a", &content)).unwrap_err();
+        assert!(error.to_string().contains("with a `store_max` of 100 bytes"), "{error}");
+        assert!(!error.is_transient());
+    }
+    assert_eq!((case.store.used(), case.temps()), (0, 0));
+}
+
+#[test]
+fn a_full_store_refuses_until_something_was_collected() {
+    let size = large(0).len() as u64;
+    let case = Case::new(size + 10);
+    let first = case.put("a", &large(1));
+    let path = case.file("b", &large(2));
+    let error = case.try_capture(&path).unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("`store_max`"), "{error}");
+    assert_eq!(case.put("same", &large(1)), first, "what is stored already needs no room");
+    assert_eq!(case.put("small", b"0123456789").size, 10);
+    assert!(case.try_capture(&case.file("c", b"x")).is_err());
+    assert_eq!(case.temps(), 0);
+
+    case.store.unpin(&first.digest);
+    case.store.unpin(&first.digest);
+    assert_eq!(case.store.collect(&HashSet::new()).unwrap(), 0, "it was unpinned since the last collection");
+    assert_eq!(case.store.collect(&HashSet::new()).unwrap(), size);
+    assert_eq!(case.store.used(), 10);
+    case.capture(&path);
+}
+
+#[test]
+fn collecting_spares_what_is_kept_or_pinned() {
+    let case = Case::new(1 << 30);
+    let (kept, pinned, twice, loose) =
+        (case.put("a", b"k"), case.put("b", b"pp"), case.put("c", b"ttt"), case.put("d", b"lost"));
+    case.put("e", b"ttt");
+    for file in [&kept, &twice, &loose] {
+        case.store.unpin(&file.digest);
+    }
+    let keep = HashSet::from([kept.digest]);
+    case.store.collect(&keep).unwrap();
+    assert_eq!(case.store.collect(&keep).unwrap(), 4);
+    assert!([&kept, &pinned, &twice].iter().all(|file| case.store.contains(&file.digest)));
+    assert!(!case.store.contains(&loose.digest));
+    assert_eq!(case.store.used(), 1 + 2 + 3);
+}
+
+#[test]
+fn a_store_that_is_opened_again_knows_what_it_holds_and_sweeps_temporaries() {
+    let case = Case::new(1 << 30);
+    let file = case.put("a", b"hello");
+    fs::write(case.store.temp_dir().join("7"), "half").unwrap();
+    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    assert_eq!((again.used(), case.temps()), (5, 0));
+    assert!(again.contains(&file.digest));
+    assert_eq!(again.collect(&HashSet::new()).unwrap(), 5);
+}
+
+#[test]
+fn copied_out_bytes_are_the_captured_ones() {
+    let case = Case::new(1 << 30);
+    for content in [b"small".to_vec(), large(3)] {
+        let file = case.put("a", &content);
+        let path = case.directory.path().join("out");
+        case.store.copy_out(&file, &File::create(&path).unwrap()).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), content);
+    }
+}
+
+#[test]
+fn damaged_content_is_noticed_and_can_be_captured_again() {
+    let case = Case::new(1 << 30);
+    let content = b"precious";
+    let file = case.put("a", content);
+    // As after a power failure: the right size, and zeros. The file is read-only, so it is replaced.
+    let damage = || {
+        fs::remove_file(&file.stored).unwrap();
+        fs::write(&file.stored, [0; 8]).unwrap();
+    };
+    damage();
+    let error = case.store.copy_out(&file, &tempfile::tempfile().unwrap()).unwrap_err();
+    assert!(error.to_string().contains("the content store is damaged") && error.is_transient(), "{error}");
+    assert_eq!(case.put("a", content), file);
+    damage();
+    assert!(case.store.verify(&file.digest).is_err());
+    assert!(!case.store.contains(&file.digest) && case.store.used() == 0);
+}
+
+#[test]
+fn torn_content_of_another_size_is_replaced() {
+    let case = Case::new(1 << 30);
+    let file = case.put("a", b"precious");
+    fs::remove_file(&file.stored).unwrap();
+    fs::write(&file.stored, b"pre").unwrap();
+    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    let path = case.directory.path().join("a");
+    let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
+    assert_eq!(again.capture(&path, &seen, false).unwrap(), Captured::File(file.clone()));
+    again.verify(&file.digest).unwrap();
+    assert_eq!(again.used(), 8);
+}
+
+#[test]
+fn captures_on_several_threads_and_collections_agree() {
+    let case = Case::new(1 << 30);
+    std::thread::scope(|scope| {
+        for thread in 0..3_u8 {
+            let case = &case;
+            scope.spawn(move || {
+                for round in 0..60_u8 {
+                    let file = case.put(&format!("{thread}"), &[round % 7; 100]);
+                    assert!(case.store.contains(&file.digest));
+                    case.store.unpin(&file.digest);
+                }
+            });
+        }
+        for _ in 0..50 {
+            case.store.collect(&HashSet::new()).unwrap();
+        }
+    });
+    case.store.collect(&HashSet::new()).unwrap();
+    case.store.collect(&HashSet::new()).unwrap();
+    assert_eq!((case.store.used(), case.temps()), (0, 0));
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_a_transient_error_without_a_trace() {
+    let case = Case::new(1 << 30);
+    fs::remove_dir(case.store.temp_dir()).unwrap();
+    let error = case.try_capture(&case.file("a", b"x")).unwrap_err();
+    assert!(error.is_transient() && error.io_error().is_some(), "{error}");
+    assert_eq!(case.store.used(), 0);
+}

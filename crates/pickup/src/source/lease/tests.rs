@@ -1,0 +1,74 @@
+use std::fs::{self, OpenOptions};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::*;
+
+#[test]
+fn a_writer_is_noticed_until_its_last_close() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    let writer = File::create(&path).unwrap();
+    let second = writer.try_clone().unwrap();
+    let lease = Lease::on_this_thread().unwrap();
+    let file = File::open(&path).unwrap();
+    assert_eq!(lease.writer_of(&file), Writer::Somebody);
+    drop(writer);
+    assert_eq!(lease.writer_of(&file), Writer::Somebody, "a duplicate is still open");
+    drop(second);
+    assert_eq!(lease.writer_of(&file), Writer::Nobody);
+    assert_eq!(lease.writer_of(&file), Writer::Nobody, "the lease was given back");
+}
+
+#[test]
+fn readers_do_not_count_as_writers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    fs::write(&path, "x").unwrap();
+    let _reader = File::open(&path).unwrap();
+    let lease = Lease::on_this_thread().unwrap();
+    assert_eq!(lease.writer_of(&File::open(&path).unwrap()), Writer::Nobody);
+}
+
+/// The process of this test would be dead otherwise: a bare probe dies within a few thousand rounds.
+#[test]
+fn a_writer_that_breaks_leases_does_not_kill_the_process() {
+    const PROBES: u64 = 30_000;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    fs::write(&path, "x").unwrap();
+    let (done, opens) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (mut nobody, mut somebody) = (0_u64, 0_u64);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                drop(OpenOptions::new().write(true).open(&path).unwrap());
+                opens.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let prober = scope.spawn(|| {
+            let lease = Lease::on_this_thread().unwrap();
+            let mut probes = 0;
+            // At least that many, and until both threads really ran against each other.
+            while probes < PROBES || opens.load(Ordering::Relaxed) < PROBES / 10 {
+                match lease.writer_of(&File::open(&path).unwrap()) {
+                    Writer::Nobody => nobody += 1,
+                    Writer::Somebody => somebody += 1,
+                    Writer::Unknown => panic!("leases are not to be had in {}", path.display()),
+                }
+                probes += 1;
+            }
+            is_sigio_pending()
+        });
+        let was_broken = prober.join();
+        done.store(true, Ordering::Relaxed);
+        // The thread has ended with the signal pending, and we are alive.
+        assert!(was_broken.unwrap(), "no lease was ever broken: the race was not tried");
+    });
+    assert!(nobody > 0 && somebody > 0, "{nobody} {somebody}");
+}
+
+fn is_sigio_pending() -> bool {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigpending` initialises the set, `sigismember` reads it.
+    unsafe { libc::sigpending(set.as_mut_ptr()) == 0 && libc::sigismember(set.as_ptr(), libc::SIGIO) == 1 }
+}
