@@ -8,6 +8,28 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod conflicts;
+mod deployer;
+mod detect;
+mod document;
+mod entry;
+mod keys;
+mod load;
+mod problem;
+mod reader;
+mod resolve;
+mod surroundings;
+mod toml;
+mod verify;
+mod write;
+mod zato;
+
+#[cfg(test)]
+mod tests;
+
+pub use keys::{KEYS, Key, KeySection};
+pub use surroundings::Surroundings;
+
 /// A whole configuration: the good entries, the broken ones, and what is wrong with them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Config {
