@@ -1,0 +1,174 @@
+//! Starting an engine: the state directory, its lock, the journal, and what runs in the background.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::running::Running;
+use super::shared::{Clock, Shared};
+use super::{Engine, Inner, log_problem};
+use crate::capture::store::Store;
+use crate::config::{Config, Surroundings};
+use crate::deploy::Deployer;
+use crate::deploy::dynamic::DynDeployer;
+use crate::error::{Error, ErrorKind, IoContext, Result};
+use crate::event::{EventKind, Publisher};
+use crate::journal::{Hook, Journal, JournalWrite, Moment, Opened};
+use crate::source::watch::Watcher;
+
+/// How often the history is pruned and the content store is swept.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// An engine that is not started yet.
+pub struct Builder {
+    config: Config,
+    registered: BTreeMap<String, Arc<dyn DynDeployer>>,
+    follow: Option<(PathBuf, Surroundings)>,
+    hook: Option<Hook>,
+}
+
+impl Builder {
+    pub(super) fn new(config: Config) -> Self {
+        Self { config, registered: BTreeMap::new(), follow: None, hook: None }
+    }
+
+    /// Registers a deployer of your own under the name that `deploy_to` uses.
+    #[must_use]
+    pub fn deployer(mut self, name: impl Into<String>, deployer: impl Deployer) -> Self {
+        self.registered.insert(name.into(), Arc::new(deployer));
+        self
+    }
+
+    /// Reads the configuration again when `file` changes. A file that does not parse leaves the running one as it is.
+    /// Default: it is read when you call [`Engine::reload`].
+    #[must_use]
+    pub fn follow(mut self, file: impl Into<PathBuf>, surroundings: Surroundings) -> Self {
+        self.follow = Some((file.into(), surroundings));
+        self
+    }
+
+    /// Calls `hook` before and after each write to the journal, with a word for the write (`intend`, `stage`, `commit`,
+    /// `retire` …) and whether it is done: for tests that fail or stop there.
+    #[must_use]
+    pub fn on_journal_write(mut self, hook: impl Fn(&str, bool) -> Result<()> + Send + Sync + 'static) -> Self {
+        let hook = move |write: JournalWrite, moment: Moment| hook(write.as_str(), moment == Moment::After);
+        self.hook = Some(Arc::new(hook));
+        self
+    }
+
+    /// Starts the engine on the current tokio runtime. It watches when this returns, and deploys what is there.
+    ///
+    /// # Errors
+    /// The state directory cannot be used: it cannot be made, another engine owns it, its journal was written by a newer
+    /// version. Mistakes of single entries are no errors: they are in the status.
+    pub async fn start(self) -> Result<Engine> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|error| Error::new(ErrorKind::Config, "start outside a tokio runtime").caused_by(error))?;
+        let started = tokio::task::spawn_blocking(move || self.start_here(runtime)).await;
+        let (engine, follow) =
+            started.map_err(|error| Error::new(ErrorKind::Cancelled, "start the engine").caused_by(error))??;
+        tokio::spawn(upkeep(engine.0.shared.clone(), engine.0.end.clone(), engine.state().keep_history));
+        if let Some((file, surroundings)) = follow {
+            tokio::spawn(super::follow::follow(Arc::downgrade(&engine.0), engine.0.end.clone(), file, surroundings));
+        }
+        Ok(engine)
+    }
+
+    fn start_here(self, runtime: tokio::runtime::Handle) -> Result<(Engine, Option<(PathBuf, Surroundings)>)> {
+        let clock = Clock::system();
+        let state_dir = private_directory(&self.config.settings.state_dir)?;
+        let lock = lock(&state_dir)?;
+        let now_ms = (clock.wall)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
+        let (journal, opened) = Journal::open(&state_dir, self.hook, i64::try_from(now_ms).unwrap_or(i64::MAX))?;
+        let store = Store::open(&state_dir.join("store"), self.config.settings.store_max)?;
+        let shared = Arc::new(Shared {
+            state_dir,
+            journal: Mutex::new(journal),
+            store,
+            watcher: Watcher::start(),
+            events: Publisher::new(),
+            clock,
+            runtime,
+            cancel: CancellationToken::new(),
+        });
+        say_opened(&shared, opened);
+        for problem in &self.config.problems {
+            log_problem(problem);
+        }
+        let state = Running { keep_history: self.config.settings.keep_history, ..Running::default() };
+        let engine = Engine(Arc::new(Inner {
+            shared,
+            registered: self.registered,
+            state: Mutex::new(state),
+            end: CancellationToken::new(),
+            _lock: lock,
+        }));
+        engine.state().exchange(&engine.0.shared, &engine.0.registered, self.config);
+        Ok((engine, self.follow))
+    }
+}
+
+fn say_opened(shared: &Shared, opened: Opened) {
+    match opened {
+        Opened::New | Opened::Existing => {}
+        Opened::Migrated { from } => tracing::info!(from, "the journal was brought up to this version"),
+        Opened::Rebuilt { set_aside, why } => {
+            let cause = format!(
+                "the journal was damaged ({why}) and is set aside as {}; what is in the pickup directories is deployed \
+                 again, and the history begins anew",
+                set_aside.display()
+            );
+            tracing::error!(cause);
+            shared.publish("", EventKind::Troubled { cause });
+        }
+    }
+}
+
+/// Makes the state directory, for its owner only, and gives its real path.
+#[expect(clippy::disallowed_methods, reason = "the engine owns the state directory")]
+fn private_directory(path: &Path) -> Result<PathBuf> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path).doing("make the state directory", path)?;
+    std::path::absolute(path).doing("resolve", path)
+}
+
+/// Takes the lock of the state directory: one engine each.
+#[expect(clippy::disallowed_methods, reason = "the engine owns the state directory")]
+fn lock(state_dir: &Path) -> Result<File> {
+    let path = state_dir.join("lock");
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(&path).doing("open", &path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => {
+            let action = "use the state directory: another daemon runs on it; stop that one, or choose another `state_dir`";
+            Err(Error::new(ErrorKind::Busy, action).at(state_dir))
+        }
+        Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+    }
+}
+
+/// Prunes the history and sweeps the content store, now and then.
+async fn upkeep(shared: Arc<Shared>, end: CancellationToken, keep_history: Duration) {
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(UPKEEP_INTERVAL) => {}
+        }
+        let shared = shared.clone();
+        let swept = tokio::task::spawn_blocking(move || shared.sweep(Some(keep_history))).await;
+        if let Ok(Err(error)) = swept {
+            tracing::warn!(%error, "cannot sweep the content store");
+        }
+    }
+}
