@@ -3,6 +3,25 @@
 //! Authors write [`Deployer`], a typed trait with `async fn`; the engine keeps an object-safe twin of it, made by one
 //! blanket implementation (the shape of OpenDAL's RFC 7740).
 
+pub(crate) mod build;
+mod closure;
+#[cfg(unix)]
+mod copy;
+pub(crate) mod dynamic;
+#[cfg(unix)]
+mod exec;
+pub(crate) mod expand;
+#[cfg(unix)]
+pub(crate) mod lane;
+#[cfg(unix)]
+pub(crate) mod place;
+pub(crate) mod program;
+#[cfg(unix)]
+mod release;
+#[cfg(test)]
+mod testing;
+pub(crate) mod verify;
+
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -16,6 +35,14 @@ use crate::capture::Digest;
 use crate::change::{Change, ChangeKind, Content};
 use crate::error::Result;
 use crate::path::UnitPath;
+
+pub use closure::from_fn;
+#[cfg(unix)]
+pub use copy::Copy;
+#[cfg(unix)]
+pub use exec::Exec;
+#[cfg(unix)]
+pub use release::Release;
 
 /// A serialisable fact about a deployment: paths, digests, a pid with its start time, ports. Never a handle, because
 /// recovery needs it after a crash.

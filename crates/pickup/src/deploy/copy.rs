@@ -1,0 +1,307 @@
+//! `kind = "copy"`: every file goes live by one atomic rename in a plain directory.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::CapturedFile;
+use crate::change::Content;
+use crate::config::CopyConfig;
+use crate::deploy::lane::{self, Lanes, Stop};
+use crate::deploy::place::{Made, Root};
+use crate::deploy::{Context, Deployer, Observed, Unit, expand};
+use crate::error::{Error, Result};
+use crate::path::{self, UnitPath};
+
+mod file;
+mod owner;
+
+use file::{LiveFile, StagedFile, StaleFile};
+use owner::Owner;
+
+/// From this many files on, one sync of the whole file system is cheaper than one for each file.
+const SYNC_ALL_FILES: usize = 32;
+
+/// Copies each unit below a directory. The new version is written beside the old one and takes its place in one step;
+/// the old one is kept until the change is committed. A tree is atomic file by file, not as a whole: for that there is
+/// [`Release`](crate::deploy::Release).
+#[derive(Debug)]
+pub struct Copy {
+    work: Arc<Work>,
+    lanes: Lanes,
+}
+
+/// What the threads for blocking work share.
+#[derive(Debug)]
+struct Work {
+    config: CopyConfig,
+    made: Made,
+}
+
+/// What was prepared beside the old version.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Staged {
+    #[serde(with = "path::exact")]
+    into: PathBuf,
+    files: Vec<StagedFile>,
+    /// Files of the old version that the new one does not have.
+    stale: Vec<StaleFile>,
+    /// The directories on the way that are ours.
+    directories: Vec<UnitPath>,
+}
+
+/// What is live.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Live {
+    #[serde(with = "path::exact")]
+    into: PathBuf,
+    files: Vec<LiveFile>,
+    directories: Vec<UnitPath>,
+}
+
+impl Copy {
+    /// Makes the deployer that the section describes.
+    pub fn new(config: CopyConfig) -> Self {
+        Self { work: Arc::new(Work { config, made: Made::default() }), lanes: Lanes::default() }
+    }
+}
+
+impl Deployer for Copy {
+    type Staged = Staged;
+    type Live = Live;
+
+    async fn check(&self, cx: &Context, unit: &Unit, _old: Option<&Live>) -> Result<()> {
+        let (work, subject) = (Arc::clone(&self.work), unit.clone());
+        let is_small = lane::is_small(unit.content.as_ref());
+        self.lanes.run(cx, unit, is_small, move |stop| work.check(&subject, stop)).await
+    }
+
+    async fn stage(&self, cx: &Context, unit: &Unit, old: Option<&Live>) -> Result<Staged> {
+        let (work, subject, old) = (Arc::clone(&self.work), unit.clone(), old.cloned());
+        let is_small = lane::is_small(unit.content.as_ref());
+        self.lanes.run(cx, unit, is_small, move |stop| work.stage(&subject, old.as_ref(), stop)).await
+    }
+
+    async fn activate(&self, cx: &Context, unit: &Unit, staged: &Staged, old: Option<&Live>) -> Result<Live> {
+        let (work, staged, old) = (Arc::clone(&self.work), staged.clone(), old.cloned());
+        let is_small = lane::is_few(staged.files.len() + staged.stale.len());
+        self.lanes.run(cx, unit, is_small, move |stop| work.activate(staged, old, stop)).await
+    }
+
+    async fn revert(&self, cx: &Context, unit: &Unit, staged: &Staged, _old: Option<&Live>) -> Result<()> {
+        let (work, staged) = (Arc::clone(&self.work), staged.clone());
+        let is_small = lane::is_few(staged.files.len() + staged.stale.len());
+        self.lanes.run(cx, unit, is_small, move |_| work.revert(&staged)).await
+    }
+
+    async fn retire(&self, cx: &Context, unit: &Unit, staged: &Staged, old: Option<&Live>) -> Result<()> {
+        let (work, staged, old) = (Arc::clone(&self.work), staged.clone(), old.cloned());
+        let is_small = lane::is_few(staged.files.len() + staged.stale.len());
+        self.lanes.run(cx, unit, is_small, move |_| work.retire(&staged, old.as_ref())).await
+    }
+
+    /// Fails, and removes nothing, if somebody else changed what is live.
+    async fn remove(&self, cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
+        let (work, live) = (Arc::clone(&self.work), live.clone());
+        let is_small = lane::is_few(live.files.len());
+        self.lanes.run(cx, unit, is_small, move |_| work.remove(&live)).await
+    }
+
+    async fn observe(&self, _cx: &Context, live: &Live) -> Result<Observed> {
+        // After a restart this is how the directories that are ours become known again.
+        self.work.made.recall(&live.into, &live.directories);
+        let live = live.clone();
+        if lane::is_few(live.files.len()) { observe(&live) } else { lane::off_thread(move || observe(&live)).await }
+    }
+}
+
+impl Work {
+    /// Where each file of the unit goes, below `into`.
+    fn targets(&self, unit: &Unit) -> Result<Vec<(UnitPath, CapturedFile)>> {
+        let files = match &unit.content {
+            None => Vec::new(),
+            Some(Content::File(file)) => vec![(self.target(&unit.path)?, file.clone())],
+            Some(Content::Tree(files)) => files
+                .iter()
+                .map(|entry| Ok((self.target(&unit.path.join(entry.path.as_path()))?, entry.file.clone())))
+                .collect::<Result<_>>()?,
+        };
+        let mut seen = BTreeSet::new();
+        match files.iter().find(|(target, _)| !seen.insert(target)) {
+            Some((target, _)) => Err(Error::deploy(format!("copy {}: two files would both be {target}", unit.path))),
+            None => Ok(files),
+        }
+    }
+
+    fn target(&self, path: &UnitPath) -> Result<UnitPath> {
+        let strip = self.config.strip;
+        let rest: PathBuf = path.as_path().iter().skip(strip).collect();
+        let target = UnitPath::new(rest).filter(|rest| !rest.is_root());
+        target.ok_or_else(|| Error::deploy(format!("copy {path}: nothing is left of its path with strip = {strip}")))
+    }
+
+    fn check(&self, unit: &Unit, stop: &Stop) -> Result<()> {
+        let targets = self.targets(unit)?;
+        self.config.owner.as_deref().map(Owner::look_up).transpose()?;
+        let Some(root) = Root::open(&self.into(unit)?)? else { return Ok(()) };
+        for (target, _) in &targets {
+            stop.check()?;
+            file::check(&root, target)?;
+        }
+        Ok(())
+    }
+
+    fn into(&self, unit: &Unit) -> Result<PathBuf> {
+        expand::directory(&self.config.into, &unit.pickup)
+    }
+
+    fn stage(&self, unit: &Unit, old: Option<&Live>, stop: &Stop) -> Result<Staged> {
+        let (into, targets) = (self.into(unit)?, self.targets(unit)?);
+        let owner = self.config.owner.as_deref().map(Owner::look_up).transpose()?;
+        if let Some(old) = old {
+            self.made.recall(&old.into, &old.directories);
+        }
+        let root = Root::create(&into)?;
+        let mut staged = Staged { into, files: Vec::new(), stale: Vec::new(), directories: Vec::new() };
+        let sync_each = self.config.durable && targets.len() < SYNC_ALL_FILES;
+        for (target, captured) in &targets {
+            let mode = self.config.mode.unwrap_or(captured.mode & 0o777);
+            let settings = file::Settings { mode, owner, is_synced: sync_each };
+            let tag = file::tag(unit, target);
+            match stop.check().and_then(|()| file::stage(&root, target, &tag, captured, settings, &self.made, stop)) {
+                Ok(file) => staged.files.push(file),
+                Err(error) => {
+                    self.note_directories(&root, &mut staged, Some(target));
+                    // Best effort: what matters is why it failed.
+                    let _undone = self.revert(&staged);
+                    return Err(error);
+                }
+            }
+        }
+        self.note_directories(&root, &mut staged, None);
+        if let Some(old) = old.filter(|old| old.into == staged.into) {
+            let kept: BTreeSet<_> = targets.iter().map(|(target, _)| target).collect();
+            let stale = old.files.iter().filter(|file| !kept.contains(&file.path));
+            staged.stale = stale.map(|live| StaleFile::new(live, &file::tag(unit, &live.path))).collect();
+        }
+        if self.config.durable && !sync_each {
+            crate::deploy::place::sync_all(root.as_directory())
+                .map_err(|error| Error::io("put on disk", root.path(), error))?;
+        }
+        Ok(staged)
+    }
+
+    fn note_directories(&self, root: &Root, staged: &mut Staged, also: Option<&UnitPath>) {
+        let paths = staged.files.iter().map(|file| &file.path).chain(also);
+        let directories: BTreeSet<_> = paths.flat_map(|path| self.made.above(root.path(), path)).collect();
+        staged.directories = directories.into_iter().collect();
+    }
+
+    fn activate(&self, staged: Staged, old: Option<Live>, stop: &Stop) -> Result<Live> {
+        let root = Root::create(&staged.into)?;
+        self.made.recall(&staged.into, &staged.directories);
+        for file in &staged.files {
+            file.activate(&root)?;
+        }
+        for file in &staged.stale {
+            file.set_aside(&root, stop)?;
+        }
+        if self.config.durable {
+            let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
+            sync_directories(&root, paths)?;
+        }
+        let old_directories = old.filter(|old| old.into == staged.into).map(|old| old.directories);
+        let directories: BTreeSet<_> =
+            staged.directories.into_iter().chain(old_directories.unwrap_or_default()).collect();
+        let files = staged.files.into_iter().map(StagedFile::into_live).collect();
+        Ok(Live { into: staged.into, files, directories: directories.into_iter().collect() })
+    }
+
+    fn revert(&self, staged: &Staged) -> Result<()> {
+        let Some(root) = Root::open(&staged.into)? else { return Ok(()) };
+        // One file that cannot be taken back is no reason to leave the others.
+        let stale = staged.stale.iter().rev().map(|file| file.revert(&root));
+        let files = staged.files.iter().rev().map(|file| file.revert(&root));
+        first_error(stale.chain(files))?;
+        if self.config.durable {
+            let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
+            sync_directories(&root, paths)?;
+        }
+        root.remove_empty(&staged.directories, &self.made)
+    }
+
+    fn retire(&self, staged: &Staged, old: Option<&Live>) -> Result<()> {
+        if let Some(root) = Root::open(&staged.into)? {
+            let stale = staged.stale.iter().map(|file| file.retire(&root));
+            first_error(staged.files.iter().map(|file| file.retire(&root)).chain(stale))?;
+        }
+        let Some(old) = old else { return Ok(()) };
+        if old.into != staged.into {
+            // The configuration changed: what lies in the old place is nobody's any more.
+            return self.remove(old);
+        }
+        match Root::open(&old.into)? {
+            Some(root) => root.remove_empty(&old.directories, &self.made),
+            None => Ok(()),
+        }
+    }
+
+    fn remove(&self, live: &Live) -> Result<()> {
+        self.made.recall(&live.into, &live.directories);
+        let Some(root) = Root::open(&live.into)? else { return Ok(()) };
+        for file in &live.files {
+            file.check_unchanged(&root)?;
+        }
+        for file in &live.files {
+            file.remove(&root)?;
+        }
+        if self.config.durable {
+            sync_directories(&root, live.files.iter().map(|file| &file.path))?;
+        }
+        root.remove_empty(&live.directories, &self.made)
+    }
+}
+
+fn observe(live: &Live) -> Result<Observed> {
+    let Some(root) = Root::open(&live.into)? else { return Ok(Observed::Gone) };
+    let (mut missing, mut drifted) = (Vec::new(), Vec::new());
+    for file in &live.files {
+        match file.observe(&root)? {
+            Observed::Alive => {}
+            Observed::Drifted(reason) => drifted.push(reason),
+            Observed::Gone => missing.push(&file.path),
+        }
+    }
+    Ok(match (drifted.first(), missing.first()) {
+        (Some(reason), _) => Observed::Drifted(reason.clone()),
+        (None, Some(_)) if missing.len() == live.files.len() => Observed::Gone,
+        (None, Some(path)) => Observed::Drifted(format!("{path} is gone")),
+        (None, None) => Observed::Alive,
+    })
+}
+
+fn sync_directories<'a>(root: &Root, paths: impl Iterator<Item = &'a UnitPath>) -> Result<()> {
+    let mut synced: BTreeSet<&Path> = BTreeSet::new();
+    for path in paths {
+        // A new directory is on disk only once its own parent is.
+        let missing: Vec<_> = path.as_path().ancestors().skip(1).take_while(|above| synced.insert(above)).collect();
+        for above in missing {
+            let entry = UnitPath::new(above).unwrap_or_default().join("entry");
+            if let Some(parent) = root.parent(&entry)? {
+                parent.sync()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Goes through all of them, whatever becomes of one.
+fn first_error(results: impl Iterator<Item = Result<()>>) -> Result<()> {
+    let errors: Vec<_> = results.filter_map(Result::err).collect();
+    errors.into_iter().next().map_or(Ok(()), Err)
+}
+
+#[cfg(test)]
+mod tests;

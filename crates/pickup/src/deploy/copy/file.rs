@@ -1,0 +1,311 @@
+//! One file's way into its place, and back.
+
+use std::ffi::{OsStr, OsString};
+
+use serde::{Deserialize, Serialize};
+
+use crate::capture::{CapturedFile, Digest};
+use crate::deploy::copy::owner::Owner;
+use crate::deploy::lane::Stop;
+use crate::deploy::place::{self, Found, Identity, Made, Parent, Root};
+use crate::deploy::{Observed, Unit};
+use crate::error::{Error, IoContext, Result};
+use crate::path::UnitPath;
+
+/// The longest name that the usual file systems take, less one byte for the `~` of a backup.
+const NAME_MAX: usize = 254;
+
+/// How often a directory that vanishes under our hands is made again.
+const MAKE_ATTEMPTS: usize = 3;
+
+/// How a deployed file is to be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    pub(super) mode: u32,
+    pub(super) owner: Option<Owner>,
+    pub(super) is_synced: bool,
+}
+
+/// A new version beside its target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct StagedFile {
+    /// Below `into`.
+    pub(super) path: UnitPath,
+    /// The new version until it is activated, the old one after that.
+    temporary: UnitPath,
+    identity: Identity,
+    digest: Digest,
+}
+
+/// A file of the old version that the new one does not have.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct StaleFile {
+    pub(super) path: UnitPath,
+    temporary: UnitPath,
+    identity: Identity,
+}
+
+/// A file that is live.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct LiveFile {
+    pub(super) path: UnitPath,
+    identity: Identity,
+    digest: Digest,
+}
+
+/// What tells the temporary files of this change from those of every other.
+pub(super) fn tag(unit: &Unit, target: &UnitPath) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(unit.pickup.as_bytes());
+    hasher.update(&[0]);
+    hasher.update(&unit.generation.to_le_bytes());
+    hasher.update(target.as_path().as_os_str().as_encoded_bytes());
+    Digest(*hasher.finalize().as_bytes()).short()
+}
+
+fn temporary(target: &UnitPath, tag: &str) -> UnitPath {
+    let mut name = OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(format!(".pickup-{tag}"));
+    if name.len() > NAME_MAX {
+        name = format!(".pickup-{tag}").into();
+    }
+    target.parent().unwrap_or_default().join(name)
+}
+
+fn name(path: &UnitPath) -> &OsStr {
+    path.file_name().unwrap_or_default()
+}
+
+fn backup(temporary: &UnitPath) -> OsString {
+    let mut backup = name(temporary).to_owned();
+    backup.push("~");
+    backup
+}
+
+/// Whether a file may go to `target`, as far as can be seen without doing it.
+pub(super) fn check(root: &Root, target: &UnitPath) -> Result<()> {
+    let Some(parent) = root.parent(target)? else { return Ok(()) };
+    refuse_other_than_file(&parent, target, parent.look(name(target))?)
+}
+
+fn refuse_other_than_file(parent: &Parent, target: &UnitPath, found: Option<Found>) -> Result<()> {
+    match found.filter(|found| !found.is_file()) {
+        Some(found) => {
+            let place = parent.path().join(name(target));
+            Err(Error::deploy(format!("replace {}, which is {}", place.display(), found.kind())))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Writes the new version beside its target.
+pub(super) fn stage(
+    root: &Root,
+    target: &UnitPath,
+    tag: &str,
+    captured: &CapturedFile,
+    settings: Settings,
+    made: &Made,
+    stop: &Stop,
+) -> Result<StagedFile> {
+    let temporary = temporary(target, tag);
+    let (parent, file) = create(root, &temporary, made)?;
+    let path = parent.path().join(name(&temporary));
+    let written = place::copy_captured(captured, &file, &path, stop).and_then(|()| {
+        if let Some(owner) = settings.owner {
+            owner.give(&file).doing("set the owner of", &path)?;
+        }
+        // After the owner, because a change of owner takes setuid bits away.
+        place::set_mode(&file, settings.mode).doing("set the mode of", &path)?;
+        if settings.is_synced {
+            file.sync_data().doing("put on disk", &path)?;
+        }
+        place::identify(&file).doing("look at", &path)
+    });
+    match written {
+        Ok(Found { identity, .. }) => {
+            Ok(StagedFile { path: target.clone(), temporary, identity, digest: captured.digest })
+        }
+        Err(error) => {
+            let _best_effort = parent.unlink(name(&temporary));
+            Err(error)
+        }
+    }
+}
+
+fn create(root: &Root, temporary: &UnitPath, made: &Made) -> Result<(Parent, std::fs::File)> {
+    let mut attempt = 1;
+    loop {
+        let parent = root.make_parent(temporary, made)?;
+        // Left by a stage that was interrupted: nobody else uses this name.
+        parent.unlink(name(temporary))?;
+        match parent.create(name(temporary)) {
+            Ok(file) => return Ok((parent, file)),
+            // A removal found the directory empty after we had opened it.
+            Err(error) if attempt < MAKE_ATTEMPTS && is_not_found(&error) => attempt += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_not_found(error: &Error) -> bool {
+    error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+impl StagedFile {
+    pub(super) fn into_live(self) -> LiveFile {
+        LiveFile { path: self.path, identity: self.identity, digest: self.digest }
+    }
+
+    fn is_ours(&self, found: Option<Found>) -> bool {
+        found.is_some_and(|found| found.identity.is_same_file(&self.identity))
+    }
+
+    /// Puts the new version in place; whatever lay there is kept under the temporary name.
+    pub(super) fn activate(&self, root: &Root) -> Result<()> {
+        let Some(parent) = root.parent(&self.path)? else { return Err(self.vanished(root)) };
+        let (target, temporary) = (name(&self.path), name(&self.temporary));
+        let mut found = parent.look(target)?;
+        if self.is_ours(found) {
+            return Ok(());
+        }
+        if !self.is_ours(parent.look(temporary)?) {
+            return Err(self.vanished(root));
+        }
+        if found.is_none() {
+            if parent.rename_new(temporary, target)? {
+                return Ok(());
+            }
+            // Somebody put a file there just now.
+            found = parent.look(target)?;
+        }
+        refuse_other_than_file(&parent, &self.path, found)?;
+        parent.exchange(temporary, target, &backup(&self.temporary))
+    }
+
+    fn vanished(&self, root: &Root) -> Error {
+        let path = root.path().join(self.temporary.as_path());
+        Error::deploy(format!("activate {}: somebody removed what was staged at", self.path)).at(path).transient()
+    }
+
+    /// Makes the old version live again, from any point: what lies under which name tells how far we came.
+    pub(super) fn revert(&self, root: &Root) -> Result<()> {
+        let Some(parent) = root.parent(&self.path)? else { return Ok(()) };
+        let (target, temporary, backup) = (name(&self.path), name(&self.temporary), backup(&self.temporary));
+        let live = parent.look(target)?;
+        let beside = parent.look(temporary)?;
+        let old = match (beside, parent.look(&backup)?) {
+            (Some(found), _) if !self.is_ours(beside) && found.is_file() => Some(temporary),
+            // Stopped half-way through the exchange by links: the new version is in place, the old one has this name.
+            (None, Some(_)) => Some(backup.as_os_str()),
+            (_, _) => None,
+        };
+        match old {
+            Some(old) if self.is_ours(live) => parent.rename(old, target)?,
+            Some(old) if !is_same_file(live, parent.look(old)?) => {
+                if live.is_some() || !parent.rename_new(old, target)? {
+                    let place = parent.path().join(target);
+                    let kept = parent.path().join(old);
+                    let action = format!("restore {}: somebody else changed it; its old version is", place.display());
+                    return Err(Error::deploy(action).at(kept));
+                }
+            }
+            None if self.is_ours(live) => parent.unlink(target)?,
+            Some(_) | None => {}
+        }
+        parent.unlink(temporary)?;
+        parent.unlink(&backup)
+    }
+
+    /// Lets go of the old version.
+    pub(super) fn retire(&self, root: &Root) -> Result<()> {
+        let Some(parent) = root.parent(&self.temporary)? else { return Ok(()) };
+        parent.unlink(&backup(&self.temporary))?;
+        parent.unlink(name(&self.temporary))
+    }
+}
+
+fn is_same_file(one: Option<Found>, other: Option<Found>) -> bool {
+    matches!((one, other), (Some(one), Some(other)) if one.identity.is_same_file(&other.identity))
+}
+
+impl StaleFile {
+    pub(super) fn new(live: &LiveFile, tag: &str) -> Self {
+        Self { path: live.path.clone(), temporary: temporary(&live.path, tag), identity: live.identity }
+    }
+
+    /// Takes the file out of sight, unless somebody else changed it.
+    pub(super) fn set_aside(&self, root: &Root, stop: &Stop) -> Result<()> {
+        let Some(parent) = root.parent(&self.path)? else { return Ok(()) };
+        match parent.look(name(&self.path))? {
+            Some(found) if found.identity == self.identity => parent.rename(name(&self.path), name(&self.temporary)),
+            Some(_) => {
+                stop.output(&format!("left {}: somebody else changed it since it was deployed\n", self.path));
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn revert(&self, root: &Root) -> Result<()> {
+        let Some(parent) = root.parent(&self.path)? else { return Ok(()) };
+        let kept = parent.look(name(&self.temporary))?;
+        if kept.is_none() || parent.rename_new(name(&self.temporary), name(&self.path))? {
+            return Ok(());
+        }
+        let action = format!("restore {}: somebody else put a file there; its old version is", self.path);
+        Err(Error::deploy(action).at(parent.path().join(name(&self.temporary))))
+    }
+
+    pub(super) fn retire(&self, root: &Root) -> Result<()> {
+        match root.parent(&self.temporary)? {
+            Some(parent) => parent.unlink(name(&self.temporary)),
+            None => Ok(()),
+        }
+    }
+}
+
+impl LiveFile {
+    /// Whether the file is as it was deployed: by its `stat`, and by its bytes only where that differs.
+    pub(super) fn observe(&self, root: &Root) -> Result<Observed> {
+        let parent = match root.parent(&self.path) {
+            Ok(Some(parent)) => parent,
+            Ok(None) => return Ok(Observed::Gone),
+            Err(error) if error.io_error().is_none() => return Ok(Observed::Drifted(format!("cannot {error}"))),
+            Err(error) => return Err(error),
+        };
+        let found = match parent.look(name(&self.path))? {
+            None => return Ok(Observed::Gone),
+            Some(found) => found,
+        };
+        if found.identity == self.identity {
+            return Ok(Observed::Alive);
+        }
+        if !found.is_file() {
+            return Ok(Observed::Drifted(format!("{} is {}", self.path, found.kind())));
+        }
+        let path = parent.path().join(name(&self.path));
+        let digest = place::digest(&parent.read(name(&self.path))?).doing("read", path)?;
+        let is_same = digest == self.digest;
+        Ok(if is_same { Observed::Alive } else { Observed::Drifted(format!("{} has another content", self.path)) })
+    }
+
+    pub(super) fn check_unchanged(&self, root: &Root) -> Result<()> {
+        match self.observe(root)? {
+            Observed::Alive | Observed::Gone => Ok(()),
+            Observed::Drifted(reason) => {
+                let path = root.path().join(self.path.as_path());
+                let action = format!("remove {}: {reason}", path.display());
+                Err(Error::deploy(format!("{action}: it was changed by somebody else since it was deployed")))
+            }
+        }
+    }
+
+    pub(super) fn remove(&self, root: &Root) -> Result<()> {
+        match root.parent(&self.path)? {
+            Some(parent) => parent.unlink(name(&self.path)),
+            None => Ok(()),
+        }
+    }
+}

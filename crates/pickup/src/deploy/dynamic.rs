@@ -1,0 +1,195 @@
+//! The object-safe twin of [`Deployer`], with the guards that hold for every phase: a deadline, and no panic.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{self, Poll};
+
+use serde_json::Value;
+
+use crate::deploy::{Context, Deployer, Observed, Receipt, Scope, Unit, Verdict};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a phase of a [`DynDeployer`] returns.
+pub(crate) type Phase<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'a>>;
+
+/// A [`Deployer`] of any type, with its receipts as JSON: what the engine holds. The phases are those of [`Deployer`].
+pub(crate) trait DynDeployer: Send + Sync + 'static {
+    fn scope(&self) -> Scope;
+    fn accepts(&self, unit: &Unit) -> Verdict;
+    fn check<'a>(&'a self, cx: &'a Context, unit: &'a Unit, old: Option<&'a Value>) -> Phase<'a, ()>;
+    fn stage<'a>(&'a self, cx: &'a Context, unit: &'a Unit, old: Option<&'a Value>) -> Phase<'a, Value>;
+    fn activate<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, Value>;
+    fn verify<'a>(&'a self, cx: &'a Context, unit: &'a Unit, live: &'a Value) -> Phase<'a, ()>;
+    fn revert<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, ()>;
+    fn retire<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, ()>;
+    fn remove<'a>(&'a self, cx: &'a Context, unit: &'a Unit, live: &'a Value) -> Phase<'a, ()>;
+    fn observe<'a>(&'a self, cx: &'a Context, live: &'a Value) -> Phase<'a, Observed>;
+}
+
+impl<D: Deployer> DynDeployer for D {
+    fn scope(&self) -> Scope {
+        Deployer::scope(self)
+    }
+
+    fn accepts(&self, unit: &Unit) -> Verdict {
+        catch_unwind(AssertUnwindSafe(|| Deployer::accepts(self, unit))).unwrap_or_else(|panic| {
+            let action = format!("{} panicked: {}", name::<D>(), panic_text(panic.as_ref()));
+            Verdict::Refused(action)
+        })
+    }
+
+    fn check<'a>(&'a self, cx: &'a Context, unit: &'a Unit, old: Option<&'a Value>) -> Phase<'a, ()> {
+        guarded::<D, _>("check", cx, async move {
+            let old = old.map(read::<D, D::Live>).transpose()?;
+            Deployer::check(self, cx, unit, old.as_ref()).await
+        })
+    }
+
+    fn stage<'a>(&'a self, cx: &'a Context, unit: &'a Unit, old: Option<&'a Value>) -> Phase<'a, Value> {
+        guarded::<D, _>("stage", cx, async move {
+            let old = old.map(read::<D, D::Live>).transpose()?;
+            write::<D, _>(&Deployer::stage(self, cx, unit, old.as_ref()).await?)
+        })
+    }
+
+    fn activate<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, Value> {
+        guarded::<D, _>("activate", cx, async move {
+            let staged = read::<D, D::Staged>(staged)?;
+            let old = old.map(read::<D, D::Live>).transpose()?;
+            write::<D, _>(&Deployer::activate(self, cx, unit, &staged, old.as_ref()).await?)
+        })
+    }
+
+    fn verify<'a>(&'a self, cx: &'a Context, unit: &'a Unit, live: &'a Value) -> Phase<'a, ()> {
+        guarded::<D, _>("verify", cx, async move {
+            let live = read::<D, D::Live>(live)?;
+            Deployer::verify(self, cx, unit, &live).await
+        })
+    }
+
+    fn revert<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, ()> {
+        guarded::<D, _>("revert", cx, async move {
+            let staged = read::<D, D::Staged>(staged)?;
+            let old = old.map(read::<D, D::Live>).transpose()?;
+            Deployer::revert(self, cx, unit, &staged, old.as_ref()).await
+        })
+    }
+
+    fn retire<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: &'a Value,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, ()> {
+        guarded::<D, _>("retire", cx, async move {
+            let staged = read::<D, D::Staged>(staged)?;
+            let old = old.map(read::<D, D::Live>).transpose()?;
+            Deployer::retire(self, cx, unit, &staged, old.as_ref()).await
+        })
+    }
+
+    fn remove<'a>(&'a self, cx: &'a Context, unit: &'a Unit, live: &'a Value) -> Phase<'a, ()> {
+        guarded::<D, _>("remove", cx, async move {
+            let live = read::<D, D::Live>(live)?;
+            Deployer::remove(self, cx, unit, &live).await
+        })
+    }
+
+    fn observe<'a>(&'a self, cx: &'a Context, live: &'a Value) -> Phase<'a, Observed> {
+        guarded::<D, _>("observe", cx, async move {
+            let live = read::<D, D::Live>(live)?;
+            Deployer::observe(self, cx, &live).await
+        })
+    }
+}
+
+/// The deployer as the author knows it: the name of its type.
+fn name<D>() -> &'static str {
+    std::any::type_name::<D>()
+}
+
+fn read<D, R: Receipt>(value: &Value) -> Result<R> {
+    R::deserialize(value)
+        .map_err(|source| Error::deploy(format!("understand a receipt of {}", name::<D>())).caused_by(source))
+}
+
+fn write<D, R: Receipt>(receipt: &R) -> Result<Value> {
+    serde_json::to_value(receipt)
+        .map_err(|source| Error::deploy(format!("write a receipt of {}", name::<D>())).caused_by(source))
+}
+
+/// Bounds a phase by its deadline and turns a panic into an error: neither may take the engine along.
+fn guarded<'a, D, T: 'a>(
+    phase: &'static str,
+    cx: &'a Context,
+    work: impl Future<Output = Result<T>> + Send + 'a,
+) -> Phase<'a, T> {
+    let work = CatchUnwind(Box::pin(work));
+    Box::pin(async move {
+        match tokio::time::timeout_at(cx.deadline().into(), work).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => {
+                let panic = panic_text(panic.as_ref());
+                Err(Error::deploy(format!("{phase} it: {} panicked: {panic}", name::<D>())))
+            }
+            Err(_elapsed) => {
+                Err(Error::new(ErrorKind::Timeout, format!("{phase} it: {} ran out of time", name::<D>())))
+            }
+        }
+    })
+}
+
+/// A future whose panic is its result. It is not polled again after one, so broken state in it is never seen.
+struct CatchUnwind<'a, T>(Pin<Box<dyn Future<Output = T> + Send + 'a>>);
+
+impl<T> Future for CatchUnwind<'_, T> {
+    type Output = Result<T, Box<dyn Any + Send>>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests;
