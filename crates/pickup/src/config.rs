@@ -101,7 +101,7 @@ pub enum LogFormat {
 pub struct PickupConfig {
     /// The free text after `hot-deploy.user.`.
     pub name: String,
-    /// The directories to watch, absolute.
+    /// The directories to watch, absolute, without `.` but perhaps with `..`.
     pub pickup_from: Vec<PathBuf>,
     /// Globs of what is picked up. Default: `*`.
     pub patterns: Vec<String>,
@@ -113,7 +113,7 @@ pub struct PickupConfig {
     pub unit: UnitKind,
     /// How long a batch waits for the next change before it closes. Default: 10 ms.
     pub quiet: Duration,
-    /// How long `quiet` can hold a batch back at most. Default: 1 s.
+    /// How long `quiet` can hold a batch back at most; never less than `quiet`. Default: 1 s, or `quiet` if longer.
     pub quiet_max: Duration,
     /// How long size and mtime must stand still where nothing stronger proves that a file is complete. Default: 2 s.
     pub settle: Duration,
@@ -316,7 +316,7 @@ pub struct ExecConfig {
     pub per: ExecPer,
     /// Run to undo a `command` that a later step failed after. Default: none.
     pub rollback_command: Option<Vec<String>>,
-    /// The working directory, absolute. Default: the configuration's directory.
+    /// The working directory, absolute. Default: the configuration's directory, which parsing fills in.
     pub cwd: Option<PathBuf>,
     /// Additions to the environment. Default: none.
     pub env: BTreeMap<String, String>,

@@ -24,8 +24,8 @@ pub(crate) fn check(
 ) {
     let mut check =
         Check { pickups, deployers, problems, broken_pickups: BTreeSet::new(), broken_deployers: BTreeSet::new() };
-    let targets = targets(config);
     check.names(config);
+    let targets = targets(config, &check.broken_pickups);
     check.one_owner(&targets);
     check.shared(config, &targets);
     check.outside_state(config, &targets);
@@ -52,11 +52,11 @@ fn into(deployer: &DeployerConfig) -> Option<&str> {
     }
 }
 
-/// Every directory that is written to.
-fn targets(config: &Config) -> Vec<Target> {
+/// Every directory that is written to by way of an entry that is not broken, or of none.
+fn targets(config: &Config, broken_pickups: &BTreeSet<String>) -> Vec<Target> {
     let mut targets = Vec::new();
     let mut used = BTreeSet::new();
-    for pickup in config.pickups.values() {
+    for pickup in config.pickups.values().filter(|pickup| !broken_pickups.contains(&pickup.name)) {
         for deployer in pickup.deploy_to.iter().filter_map(|name| config.deployers.get(name)) {
             let Some(into) = into(deployer) else { continue };
             used.insert(deployer.name.as_str());

@@ -17,10 +17,10 @@ const MODE_MAX: u32 = 0o7777;
 pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<DeployerConfig> {
     let reader = &mut reader;
     if name.trim().is_empty() || name.contains(char::is_control) {
-        reader.error("", "the name must not be blank or hold control characters");
+        reader.name_error("the name must not be blank or hold control characters");
     }
     if reader.surroundings.registered().iter().any(|registered| registered == name) {
-        reader.error("", "the program has a deployer of this name already");
+        reader.name_error("the program has a deployer of this name already");
     }
     let kind = kind(reader)?;
     reader.check_names(&[KeySection::Deployer, kind]);

@@ -31,7 +31,7 @@ pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<PickupConfig> {
     let reader = &mut reader;
     reader.check_names(&[KeySection::Entry, KeySection::Git]);
     if name.trim().is_empty() || name.contains(char::is_control) {
-        reader.error("", "the name must not be blank or hold control characters");
+        reader.name_error("the name must not be blank or hold control characters");
     }
     refuse_git(reader);
     let mut entry = PickupConfig::new(name, PathBuf::new());

@@ -94,7 +94,7 @@ impl Problems {
             column: place.at.column,
             section: shorten(place.section),
             key: place.key.map(shorten),
-            message,
+            message: visible(&message),
             nearest,
         });
     }
@@ -153,7 +153,16 @@ pub(crate) fn nearest<'k>(name: &str, known: impl IntoIterator<Item = &'k str>) 
 pub(crate) fn shorten(text: &str) -> String {
     const LENGTH_MAX: usize = 120;
     if text.chars().count() <= LENGTH_MAX {
-        return text.to_owned();
+        return visible(text);
     }
-    text.chars().take(LENGTH_MAX).chain(['…']).collect()
+    visible(&text.chars().take(LENGTH_MAX).chain(['…']).collect::<String>())
+}
+
+/// Spells out control characters: a problem is one line, and must not steer the terminal it is shown on.
+fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { visible.extend(c.escape_default()) } else { visible.push(c) }
+    }
+    visible
 }

@@ -45,6 +45,12 @@ impl<'a> Reader<'a> {
         self.problems.error(Place::key(&self.section.name, key, at), message);
     }
 
+    /// Reports a problem with the section's name.
+    pub(crate) fn name_error(&mut self, message: impl Into<String>) {
+        self.is_broken = true;
+        self.problems.error(Place::section(&self.section.name, self.section.at), message);
+    }
+
     pub(crate) fn warning(&mut self, key: &str, message: impl Into<String>) {
         let place = Place::key(&self.section.name, key, self.section.position_of(key));
         self.problems.warning(place, message);
@@ -82,7 +88,11 @@ impl<'a> Reader<'a> {
     /// What `read` makes of the key's value, or `None` if the key is absent or wrong.
     pub(crate) fn read<T>(&mut self, key: &str, read: impl FnOnce(&Data) -> Result<T, String>) -> Option<T> {
         let value = self.value(key)?;
-        read(&value.data).map_err(|message| self.error_at(key, value.at, message)).ok()
+        let read = read(&value.data).map_err(|message| match (&value.data, self.dialect) {
+            (Data::List(_), Dialect::Zato) => format!("{message}; quote it if the comma is part of it"),
+            _ => message,
+        });
+        read.map_err(|message| self.error_at(key, value.at, message)).ok()
     }
 
     pub(crate) fn text(&mut self, key: &str) -> Option<String> {
@@ -220,7 +230,7 @@ pub(crate) fn text(data: &Data) -> Result<&str, String> {
     match data {
         Data::Text(text) if text.contains('\0') => Err("a NUL character cannot be part of a value".into()),
         Data::Text(text) => Ok(text),
-        Data::List(_) => Err("expected one string, found a list; quote it if the comma is part of it".into()),
+        Data::List(_) => Err("expected one string, found a list".into()),
         _ => Err(format!("expected a string, found {}", data.describe())),
     }
 }

@@ -116,10 +116,7 @@ fn malformed(section: &Section, problems: &mut Problems) {
             problems.error(place, "the section needs a name: `[hot-deploy.user.<name>]`");
         }
         "deployer" => problems.error(place, "the section needs a name: `[deployer.<name>]`"),
-        _ => {
-            let message = "is no section; entries are called `[hot-deploy.user.<name>]`";
-            problems.unknown(Severity::Error, place, message, name, SECTIONS);
-        }
+        _ => problems.unknown(Severity::Error, place, "is no section", name, SECTIONS),
     }
 }
 

@@ -129,7 +129,17 @@ impl Walk<'_> {
         }
     }
 
-    fn section(&mut self, kind: SectionKind, name: String, value: &Spanned<DeValue<'_>>, table: &DeTable<'_>) {
+    fn section(&mut self, kind: SectionKind, mut name: String, value: &Spanned<DeValue<'_>>, table: &DeTable<'_>) {
+        let (mut value, mut table) = (value, table);
+        // `[hot-deploy.usr.x]` is shown as it stands, not as the table `usr` with a table in it.
+        while let SectionKind::Malformed | SectionKind::Foreign = kind
+            && let Some((key, inner)) = table.iter().next()
+            && let DeValue::Table(inside) = inner.get_ref()
+            && table.len() == 1
+        {
+            name = format!("{name}.{}", key.get_ref());
+            (value, table) = (inner, inside);
+        }
         let mut section = self.empty_section(kind, name, value);
         section.entries = self.entries(table);
         self.document.sections.push(section);

@@ -86,7 +86,12 @@ impl<'a> Recovery<'a> {
     fn give_up(&mut self, chunk: &Range<usize>, offset: usize, error: &Error) {
         let part = self.part(chunk);
         let header = header(part);
-        let message = error.message().lines().collect::<Vec<_>>().join("; ");
+        let is_in_header = self.text.get(chunk.start..offset).is_some_and(|before| !before.contains('\n'));
+        let message = match error.message() {
+            "duplicate key" if is_in_header => "the section stands twice".to_owned(),
+            "duplicate key" => "the key stands twice".to_owned(),
+            message => message.lines().collect::<Vec<_>>().join("; "),
+        };
         let name = header.as_ref().map_or("", |(_, name)| name.as_str());
         self.document.problems.error(Place::section(name, self.lines.position(offset)), message);
         if let Some((kind, name)) = header {
