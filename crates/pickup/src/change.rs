@@ -92,6 +92,15 @@ impl Content {
         }
     }
 
+    /// Every file in it.
+    pub fn files(&self) -> impl Iterator<Item = &CapturedFile> {
+        let (one, many) = match self {
+            Self::File(file) => (Some(file), [].as_slice()),
+            Self::Tree(files) => (None, &files[..]),
+        };
+        one.into_iter().chain(many.iter().map(|entry| &entry.file))
+    }
+
     /// The length of all files together, in bytes.
     pub fn size(&self) -> u64 {
         match self {
@@ -142,7 +151,7 @@ pub(crate) fn compare(
 const REMOVALS_TRUSTED: usize = 20;
 
 /// Why removals are not believed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Doubt {
     /// The directory is empty where it held several units, or was found empty without anybody being seen to empty it.

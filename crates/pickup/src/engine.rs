@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 mod batch;
+mod failures;
 mod follow;
 mod hold;
 mod inbox;
@@ -189,7 +190,8 @@ impl Engine {
     /// The state directory differs: that needs a restart.
     pub async fn reload(&self, config: Config) -> Result<()> {
         if config.settings.state_dir != self.0.shared.state_dir {
-            let action = format!("change state_dir to {} while running: restart for it", config.settings.state_dir.display());
+            let action =
+                format!("change state_dir to {} while running: restart for it", config.settings.state_dir.display());
             return Err(Error::new(ErrorKind::Config, action));
         }
         let engine = self.clone();
@@ -231,9 +233,6 @@ impl Engine {
         tokio::select! {
             _ = ended => {}
             () = overdue => {}
-        }
-        if let Err(error) = self.0.shared.journal().checkpoint() {
-            tracing::debug!(%error, "the journal is not folded; the next start does it");
         }
     }
 }

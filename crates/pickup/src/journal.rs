@@ -42,8 +42,9 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 use serde_json::Value;
 
-use self::history::Origin;
-use self::state::{GroupState, IllegalTransition};
+pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
+pub(crate) use self::state::GroupState;
+use self::state::IllegalTransition;
 use crate::capture::Digest;
 use crate::change::Content;
 use crate::deploy::Unit;
@@ -72,6 +73,24 @@ pub(crate) enum JournalWrite {
 }
 
 impl JournalWrite {
+    /// The word for the write.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Intend => "intend",
+            Self::Stage => "stage",
+            Self::Commit => "commit",
+            Self::Retire => "retire",
+            Self::Revert => "revert",
+            Self::Stick => "stick",
+            Self::Finish => "finish",
+            Self::Forget => "forget",
+            Self::Known => "known",
+            Self::Quarantine => "quarantine",
+            Self::Hold => "hold",
+            Self::Prune => "prune",
+        }
+    }
+
     /// What an error says could not be done.
     fn action(self) -> &'static str {
         match self {

@@ -151,6 +151,11 @@ impl Store {
         self.dir.join(&name[..2]).join(name)
     }
 
+    /// Content of that digest as a captured file with this size and mode.
+    pub(crate) fn file(&self, digest: Digest, size: u64, mode: u32) -> CapturedFile {
+        CapturedFile { digest, size, mode, stored: self.path(&digest) }
+    }
+
     /// How many bytes the store holds, captures under way included.
     pub(crate) fn used(&self) -> u64 {
         self.state().used

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::pickup::{Done, Failure, Paused, Pickup, Work};
+use super::failures::TRANSIENT_MAX;
+use super::pickup::{Done, Paused, Pickup, Work};
 use super::shared::Bound;
 use super::transaction::{GroupResult, Outcome, elapsed_ms};
 use crate::change::gather::Noted;
@@ -15,22 +16,19 @@ use crate::config::{OnRemoved, UnitKind};
 use crate::deploy::{Unit, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
-use crate::journal::{KnownFile, Origin, Quarantined};
+use crate::journal::{KnownFile, Origin};
 use crate::path::UnitPath;
 use crate::plan::{Plan, Route, plan};
 use crate::source::{Fingerprint, Place};
-
-/// The longest pause between two tries of something whose cause lies outside.
-const TRANSIENT_MAX: Duration = Duration::from_secs(30);
-/// The longest pause between two tries of a failed artifact.
-const BACKOFF_MAX: Duration = Duration::from_secs(3600);
 
 impl Pickup {
     /// What `unit` consists of on disk, as captured; the first root that has it counts.
     pub(super) fn wanted(&self, unit: &UnitPath) -> Option<Content> {
         let place = |root| Place { root, path: unit.clone() };
         match self.config.unit {
-            UnitKind::File => (0..self.roots.len()).find_map(|root| self.captured_file(&place(root))).map(Content::File),
+            UnitKind::File => {
+                (0..self.roots.len()).find_map(|root| self.captured_file(&place(root))).map(Content::File)
+            }
             UnitKind::Directory => (0..self.roots.len()).find_map(|root| {
                 self.captured_file(&place(root)).map(Content::File).or_else(|| self.tree(&[root], unit))
             }),
@@ -42,7 +40,12 @@ impl Pickup {
         (0..self.roots.len()).any(|root| {
             let place = Place { root, path: unit.clone() };
             self.known.range(place..).next().is_some_and(|(known, _)| {
-                known.root == root && if self.config.unit == UnitKind::File { known.path == *unit } else { known.path.starts_with(unit) }
+                known.root == root
+                    && if self.config.unit == UnitKind::File {
+                        known.path == *unit
+                    } else {
+                        known.path.starts_with(unit)
+                    }
             })
         })
     }
@@ -56,7 +59,8 @@ impl Pickup {
         let mut files = BTreeMap::new();
         for &root in roots {
             let top = Place { root, path: unit.clone() };
-            let below = self.known.range(top..).take_while(|(place, _)| place.root == root && place.path.starts_with(unit));
+            let below =
+                self.known.range(top..).take_while(|(place, _)| place.root == root && place.path.starts_with(unit));
             for (place, _) in below {
                 let (Some(path), Some(file)) = (place.path.below(unit), self.captured_file(place)) else { continue };
                 files.entry(path.clone()).or_insert(TreeFile { path, file });
@@ -98,8 +102,14 @@ impl Pickup {
     }
 
     /// Plans `changes` and gives them to the lane.
-    pub(super) fn start(&mut self, changes: Vec<Change>, origin: Origin, rollback: Option<oneshot::Sender<Result<u64>>>) {
-        let generation = match self.shared.journal().next_generation(&self.config.name) {
+    pub(super) fn start(
+        &mut self,
+        changes: Vec<Change>,
+        origin: Origin,
+        rollback: Option<oneshot::Sender<Result<u64>>>,
+    ) {
+        let next = self.shared.journal().next_generation(&self.config.name);
+        let generation = match next {
             Ok(generation) => generation,
             Err(error) => return self.put_off(&changes.iter().map(|change| change.path.clone()).collect(), &error),
         };
@@ -109,7 +119,6 @@ impl Pickup {
             self.touched.remove(unit);
         }
         let plan = self.plan(changes, generation);
-        self.shared.store.pin_all(plan.groups.iter().flat_map(|group| group.changes.iter()));
         self.is_busy = true;
         self.spawn_deployment(plan, Work::Deploy { generation, origin, since, rollback });
     }
@@ -120,14 +129,10 @@ impl Pickup {
             move |unit: &Unit| -> Verdict { deployer.accepts(unit) }
         };
         let accepts: Vec<_> = self.deployers.iter().map(accept).collect();
-        let route = |(bound, accepts): (&'_ Bound, _)| (bound.name.as_str(), bound.deployer.scope(), accepts);
-        let routes: Vec<Route<'_>> = self
-            .deployers
-            .iter()
-            .zip(&accepts)
-            .map(route)
-            .map(|(deployer, scope, accepts)| Route { deployer, scope, accepts })
-            .collect();
+        let mut routes: Vec<Route<'_>> = Vec::new();
+        for (bound, accepts) in self.deployers.iter().zip(&accepts) {
+            routes.push(Route { deployer: &bound.name, scope: bound.deployer.scope(), accepts });
+        }
         let plan = plan(&self.config.name, generation, changes, &self.live, &routes);
         for refusal in &plan.refusals {
             let (unit, deployer, reason) = (refusal.unit.clone(), refusal.deployer.clone(), refusal.reason.clone());
@@ -139,8 +144,11 @@ impl Pickup {
 
     /// Leaves out removals that are not asked for, or not believed.
     fn doubt_removals(&mut self, changes: &mut Vec<Change>) {
-        let gone: BTreeSet<UnitPath> =
-            changes.iter().filter(|change| change.kind == ChangeKind::Removed).map(|change| change.path.clone()).collect();
+        let gone: BTreeSet<UnitPath> = changes
+            .iter()
+            .filter(|change| change.kind == ChangeKind::Removed)
+            .map(|change| change.path.clone())
+            .collect();
         if gone.is_empty() {
             return;
         }
@@ -264,7 +272,12 @@ impl Pickup {
                     let shown = units.iter().map(UnitPath::to_string).collect::<Vec<_>>().join(", ");
                     let retry_in = retry.map(|retry| elapsed_ms(now, retry));
                     tracing::error!(
-                        pickup = self.config.name, units = shown, generation, cause, output, retry_in_ms = retry_in,
+                        pickup = self.config.name,
+                        units = shown,
+                        generation,
+                        cause,
+                        output,
+                        retry_in_ms = retry_in,
                         "failed; the old version stays"
                     );
                     let (cause, output) = (cause.clone(), output.clone());
@@ -274,7 +287,13 @@ impl Pickup {
                 GroupResult::Stuck { cause, undo_errors } => {
                     self.failed_for_good(outcome, cause, undo_errors);
                     let units = outcome.changes.iter().map(|change| change.path.clone()).collect();
-                    tracing::error!(pickup = self.config.name, generation, cause, ?undo_errors, "stuck; somebody has to look");
+                    tracing::error!(
+                        pickup = self.config.name,
+                        generation,
+                        cause,
+                        ?undo_errors,
+                        "stuck; somebody has to look"
+                    );
                     let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
                     let kind = EventKind::Stuck { units, generation, cause, undo_errors };
                     self.shared.publish(&self.config.name, kind);
@@ -304,7 +323,7 @@ impl Pickup {
         self.unrouted.remove(&unit);
         match &change.content {
             Some(content) => {
-                self.shared.store.unpin_content(content);
+                self.shared.unpin(content);
                 self.live.insert(unit.clone(), content.clone());
                 if self.config.delete_after_pickup {
                     self.delete_source(&unit);
@@ -318,12 +337,8 @@ impl Pickup {
 
     /// Takes a deployed unit out of the pickup directory, unless somebody changed it since.
     fn delete_source(&mut self, unit: &UnitPath) {
-        let places: Vec<Place> = self
-            .known
-            .keys()
-            .filter(|place| self.unit_of(&place.path) == *unit)
-            .cloned()
-            .collect();
+        let places: Vec<Place> =
+            self.known.keys().filter(|place| self.unit_of(&place.path) == *unit).cloned().collect();
         for place in places {
             let Some(real) = self.roots[place.root].real() else { continue };
             let path = real.join(place.path.as_path());
@@ -343,121 +358,6 @@ impl Pickup {
         }
     }
 
-    /// Records a failure; gives when it is tried again.
-    fn failed(&mut self, now: Instant, outcome: &Outcome, deployer: &str, cause: &str, is_transient: bool) -> Option<Instant> {
-        let common = self.deployers.iter().find(|bound| bound.name == deployer).map(|bound| bound.common.clone());
-        let common = common.unwrap_or_default();
-        let mut latest = None;
-        for change in outcome.changes.iter() {
-            let digest = change.content.as_ref().map(Content::digest);
-            let before = self.failures.get(&change.path).filter(|failure| failure.record.digest == digest);
-            let attempts = before.map_or(0, |failure| failure.record.attempts) + 1;
-            let pause = common.retry_backoff.saturating_mul(1 << (attempts - 1).min(20));
-            let pause = pause.min(if is_transient { TRANSIENT_MAX } else { BACKOFF_MAX });
-            let retry = (is_transient || attempts <= common.retry).then(|| now + pause);
-            let retry_at = retry.map(|_| self.shared.now_ms() + i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
-            let (unit, deployer, cause) = (change.path.clone(), deployer.to_owned(), cause.to_owned());
-            let record = Quarantined { unit, digest, deployer, attempts, retry_at, cause, is_transient };
-            self.remember_failure(Failure { record, retry, retries: common.retry, is_due: false });
-            latest = retry;
-        }
-        latest
-    }
-
-    fn failed_for_good(&mut self, outcome: &Outcome, cause: &str, undo_errors: &[String]) {
-        for change in outcome.changes.iter() {
-            let cause = format!("stuck: {cause}; and while it was taken back: {}", undo_errors.join("; "));
-            let digest = change.content.as_ref().map(Content::digest);
-            let (unit, deployer) = (change.path.clone(), String::new());
-            let record = Quarantined { unit, digest, deployer, attempts: 1, retry_at: None, cause, is_transient: false };
-            self.remember_failure(Failure { record, retry: None, retries: 0, is_due: false });
-        }
-    }
-
-    fn remember_failure(&mut self, failure: Failure) {
-        self.last_error = Some((self.shared.now_ms(), format!("{}: {}", failure.record.unit, failure.record.cause)));
-        for waiter in &mut self.waiters {
-            waiter.report.failed.insert(failure.record.unit.clone(), failure.record.cause.clone());
-        }
-        if let Err(error) = self.shared.journal().quarantine(&self.config.name, &failure.record) {
-            tracing::warn!(pickup = self.config.name, %error, "cannot record the failure");
-        }
-        self.failures.insert(failure.record.unit.clone(), failure);
-    }
-
-    pub(super) fn forgive(&mut self, unit: &UnitPath) -> bool {
-        for waiter in &mut self.waiters {
-            waiter.report.failed.remove(unit);
-        }
-        if self.failures.remove(unit).is_none() {
-            return false;
-        }
-        if let Err(error) = self.shared.journal().clear_quarantine(&self.config.name, Some(unit)) {
-            tracing::warn!(pickup = self.config.name, %error, "cannot record that the failure is over");
-        }
-        true
-    }
-
-    fn is_quarantined(&self, change: &Change) -> bool {
-        let digest = change.content.as_ref().map(Content::digest);
-        self.failures.get(&change.path).is_some_and(|failure| {
-            // A touch asks for it again.
-            failure.record.digest == digest && !failure.is_due && change.kind != ChangeKind::Touched
-        })
-    }
-
-    fn is_refused_already(&self, change: &Change) -> bool {
-        let refused = self.unrouted.get(&change.path);
-        refused.is_some_and(|refused| change.content.as_ref().is_some_and(|content| refused.is_same(content)))
-    }
-
-    fn retry_due(&mut self, now: Instant) {
-        let due: Vec<UnitPath> = self
-            .failures
-            .iter()
-            .filter(|(_, failure)| failure.retry.is_some_and(|at| at <= now))
-            .map(|(unit, _)| unit.clone())
-            .collect();
-        for unit in due {
-            self.rearm(now, &unit);
-        }
-    }
-
-    fn rearm(&mut self, now: Instant, unit: &UnitPath) {
-        if let Some(failure) = self.failures.get_mut(unit) {
-            failure.retry = None;
-            failure.is_due = true;
-            self.since.entry(unit.clone()).or_insert(now);
-            self.gathering.note(now, unit.clone(), Noted::Complete);
-        }
-    }
-
-    pub(super) fn next_retry(&self) -> Option<Instant> {
-        self.failures.values().filter_map(|failure| failure.retry).min()
-    }
-
-    /// Re-arms what failed at or below `unit`, or all of it.
-    pub(super) fn retry(&mut self, now: Instant, unit: Option<&Path>) -> usize {
-        let wanted = |failed: &UnitPath| unit.is_none_or(|unit| self.is_at(failed, unit));
-        let units: Vec<UnitPath> = self.failures.keys().filter(|failed| wanted(failed)).cloned().collect();
-        for unit in &units {
-            if let Some(failure) = self.failures.get_mut(unit) {
-                failure.record.attempts = 0;
-            }
-            self.rearm(now, unit);
-        }
-        self.pause_until = None;
-        units.len()
-    }
-
-    /// Whether `path`, as a user typed it, names `unit`: below the pickup directory, or absolute.
-    fn is_at(&self, unit: &UnitPath, path: &Path) -> bool {
-        if path.is_absolute() {
-            return self.roots.iter().any(|root| root.path.join(unit.as_path()).starts_with(path));
-        }
-        UnitPath::new(path).is_some_and(|path| unit.starts_with(&path))
-    }
-
     /// Tells the journal which files were seen, so that the next start need not read them again.
     pub(super) fn save_known(&mut self) {
         if self.unsaved.is_empty() {
@@ -474,7 +374,8 @@ impl Pickup {
                 Some(_) | None => gone.push(place.clone()),
             }
         }
-        match self.shared.journal().save_known(&self.config.name, &seen, &gone) {
+        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone);
+        match saved {
             Ok(()) => self.unsaved.clear(),
             Err(error) => self.troubled(&error.to_string()),
         }

@@ -58,6 +58,6 @@ fn watch(engine: &Inner, file: &Path, changed: Arc<Notify>) -> bool {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return false };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
     let subscriber = engine.shared.watcher.subscribe(Arc::new(move |_| changed.notify_one()));
-    let target = Target::File { name: name.to_os_string() };
+    let target = Target::Anchor { root: 0, name: name.to_os_string() };
     engine.shared.watcher.watch(subscriber, &[(directory.to_path_buf(), target)]).is_empty()
 }

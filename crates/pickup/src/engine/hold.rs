@@ -20,7 +20,7 @@ impl Pickup {
         let now = self.shared.now();
         self.spawn_recovery();
         for file in self.shared.journal().known(&self.config.name)? {
-            if file.place.root < self.roots.len() && self.shared.store.contains(file.digest, file.fingerprint.size) {
+            if file.place.root < self.roots.len() && self.shared.store.contains(&file.digest) {
                 let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
                 self.known.insert(file.place, known);
             }
@@ -109,7 +109,8 @@ impl Pickup {
     fn prepare_rollback(&self, to: Option<u64>) -> Result<(u64, BTreeMap<UnitPath, Content>)> {
         let name = &self.config.name;
         let present = self.held.or(self.generation);
-        let present = present.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("roll back {name}: nothing is live")))?;
+        let present =
+            present.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("roll back {name}: nothing is live")))?;
         let journal = self.shared.journal();
         let history = journal.history(Some(name), usize::MAX)?;
         let live = |deployment: &&crate::journal::Deployment| {
@@ -118,9 +119,8 @@ impl Pickup {
         let mut generations = history.iter().filter(live).map(|deployment| (deployment.generation, &deployment.origin));
         let found = match to {
             Some(to) => generations.find(|(generation, _)| *generation == to),
-            None => generations.find(|(generation, origin)| {
-                *generation < present && !matches!(origin, Origin::Rollback { .. })
-            }),
+            None => generations
+                .find(|(generation, origin)| *generation < present && !matches!(origin, Origin::Rollback { .. })),
         };
         let Some((to, _)) = found else {
             let wanted = to.map_or("an earlier generation".to_owned(), |to| format!("generation {to}"));
@@ -129,7 +129,7 @@ impl Pickup {
         };
         let target = journal.contents_at(name, to)?;
         for content in target.values() {
-            self.shared.store.check_content(content)?;
+            self.shared.check_stored(content)?;
         }
         Ok((to, target))
     }

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::pickup::{Known, Pickup};
+use crate::capture::Digest;
 use crate::capture::store::Captured;
 use crate::change::gather::Noted;
 use crate::config::{Symlinks, UnitKind};
-use crate::path::UnitPath;
 use crate::settle::{Seen, Verdict};
 use crate::source::ignore::Judged;
 use crate::source::watch::Notice;
@@ -189,6 +189,12 @@ impl Pickup {
             }
             Ok(Captured::Gone) => self.gone_below(now, &place, true),
             Err(error) => {
+                // A full store may hold what nothing refers to any more.
+                let freed = self.shared.sweep(None).unwrap_or(0);
+                if freed > 0 {
+                    self.relook.insert((now, place));
+                    return;
+                }
                 self.troubled(&format!("capture {}: {error}", place.path));
                 self.relook.insert((now + RELOOK, place));
             }
@@ -205,6 +211,10 @@ impl Pickup {
         known: Option<Known>,
     ) {
         let unit = self.unit_of(&place.path);
+        if let Some(known) = known {
+            // Its pin, if it still has one: nobody will deploy what it was.
+            self.shared.store.unpin(&known.digest);
+        }
         if let Some(known) = known
             && known.digest == digest
             && known.fingerprint.mode == fingerprint.mode
@@ -213,6 +223,9 @@ impl Pickup {
             let is_now = (fingerprint.ctime - fingerprint.mtime).abs() < TOUCH;
             if !(moved_on && is_now) {
                 // Times set back after a copy, or a write of the same bytes that nobody closed: no new version.
+                if !self.gathering.contains(&unit) {
+                    self.since.remove(&unit);
+                }
                 return;
             }
             self.touched.insert(unit.clone());
@@ -258,8 +271,6 @@ struct Look {
     shape: Shape,
 }
 
-use crate::capture::Digest;
-
 /// Of two hints about one path, the one that proves more.
 fn stronger(one: Option<Hint>, other: Option<Hint>) -> Option<Hint> {
     let strength = |hint: Option<Hint>| match hint {
@@ -291,9 +302,4 @@ fn kind_of(path: &Path) -> Kind {
 #[expect(clippy::disallowed_methods, reason = "the engine asks what a name is before it decides who looks at it")]
 fn leads_to_directory(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.is_dir())
-}
-
-/// The path of `unit` for people, relative to its pickup.
-pub(super) fn shown(unit: &UnitPath) -> String {
-    unit.to_string()
 }

@@ -33,14 +33,24 @@ use crate::source::{Fingerprint, Place};
 /// What others ask of a pickup's thread.
 pub(super) enum Message {
     /// Compare everything now; the answer comes when all that was there is live, has failed or waits for somebody else.
-    Sync { confirm_removals: bool, reply: oneshot::Sender<SyncReport>, until_final: bool },
+    Sync {
+        confirm_removals: bool,
+        reply: oneshot::Sender<SyncReport>,
+        until_final: bool,
+    },
     /// The lane is free again.
     Done(Done),
     Status(oneshot::Sender<PickupStatus>),
     Explain(PathBuf, oneshot::Sender<Option<Explanation>>),
-    Rollback { to: Option<u64>, reply: oneshot::Sender<Result<u64>> },
+    Rollback {
+        to: Option<u64>,
+        reply: oneshot::Sender<Result<u64>>,
+    },
     Release(oneshot::Sender<Result<()>>),
-    Retry { unit: Option<PathBuf>, reply: oneshot::Sender<usize> },
+    Retry {
+        unit: Option<PathBuf>,
+        reply: oneshot::Sender<usize>,
+    },
     /// Finish the step in hand and end.
     Stop,
 }
@@ -92,8 +102,14 @@ pub(super) struct Root {
 pub(super) enum RootState {
     /// Not looked at yet.
     Unknown,
-    Present { real: PathBuf, device: u64, inode: u64 },
-    Missing { reason: String },
+    Present {
+        real: PathBuf,
+        device: u64,
+        inode: u64,
+    },
+    Missing {
+        reason: String,
+    },
 }
 
 impl Root {

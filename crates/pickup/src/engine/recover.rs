@@ -19,7 +19,11 @@ pub(super) async fn finish_open(shared: &Shared, pickup: &str, deployers: &[Boun
     let open: Vec<OpenDeployment> =
         shared.journal().open_deployments()?.into_iter().filter(|open| open.pickup == pickup).collect();
     for deployment in open.into_iter().rev() {
-        tracing::warn!(pickup, generation = deployment.generation, "a deployment was cut off; it is finished or taken back");
+        tracing::warn!(
+            pickup,
+            generation = deployment.generation,
+            "a deployment was cut off; it is finished or taken back"
+        );
         for (at, group) in deployment.groups.iter().enumerate().rev() {
             match group.state {
                 GroupState::Intended | GroupState::Staged => {
@@ -107,8 +111,7 @@ pub(super) async fn put_back(shared: &Shared, pickup: &str, bound: &Bound, step:
     if bound.deployer.observe(&cx, old).await? == Observed::Alive {
         return Ok(());
     }
-    let row = shared.journal().live_row(pickup, &step.deployer, &step.unit.path)?;
-    let content = row.and_then(|row| row.content);
+    let content = shared.journal().live_content(pickup, &step.deployer, &step.unit.path)?;
     let content = content.ok_or_else(|| Error::deploy(format!("find the former content of {}", step.unit.path)))?;
     let unit = Unit { change: ChangeKind::Added, content: Some(content), ..step.unit.clone() };
     let staged = bound.deployer.stage(&cx, &unit, None).await?;

@@ -10,7 +10,7 @@ use crate::config::WatchMode;
 use crate::event::EventKind;
 use crate::path::UnitPath;
 use crate::source::mount::{Events, filesystem_sends_events, real_root};
-use crate::source::scan::{Walked, walk};
+use crate::source::scan::{Tree, Walked, walk};
 use crate::source::watch::{Failure, Target};
 use crate::source::{Fingerprint, Hint, Place};
 
@@ -76,7 +76,12 @@ impl Pickup {
         let directory = self.roots[root].path.display().to_string();
         match &state {
             RootState::Missing { reason } => {
-                tracing::warn!(pickup = name, directory, reason, "the pickup directory is not to be had; nothing is undeployed");
+                tracing::warn!(
+                    pickup = name,
+                    directory,
+                    reason,
+                    "the pickup directory is not to be had; nothing is undeployed"
+                );
                 let reason = reason.clone();
                 self.shared.publish(name, EventKind::Unavailable { directory, reason });
             }
@@ -175,7 +180,9 @@ impl Pickup {
                 }
             }
         };
-        let walked = walk(&real, &place.path, &mut self.rules, place.root, self.config.symlinks, &mut stand_watch);
+        let (recursive, symlinks) = (self.config.recursive, self.config.symlinks);
+        let tree = Tree { root: &real, index: place.root, recursive, symlinks };
+        let walked = walk(&tree, &place.path, &mut self.rules, &mut stand_watch);
         if let Some(reason) = limit {
             let directories = self.roots[place.root].unwatched.len();
             tracing::warn!(
@@ -186,8 +193,8 @@ impl Pickup {
             );
             self.next_poll.get_or_insert(self.shared.now() + self.config.poll_interval);
         }
-        for (path, problem) in &walked.problems {
-            tracing::warn!(pickup = self.config.name, %path, problem, "some ignore rules are not used");
+        for problem in &walked.problems {
+            tracing::warn!(pickup = self.config.name, problem, "some ignore rules are not used");
         }
         walked
     }
@@ -198,9 +205,8 @@ impl Pickup {
         let mut listed = BTreeSet::new();
         for path in walked.files {
             let place = Place { root, path };
-            let is_same = |known: &super::pickup::Known| {
-                !known.is_racy && fingerprint(&real, &place) == Some(known.fingerprint)
-            };
+            let is_same =
+                |known: &super::pickup::Known| !known.is_racy && fingerprint(&real, &place) == Some(known.fingerprint);
             if !self.known.get(&place).is_some_and(is_same) {
                 self.look(now, place.clone(), hint);
             }

@@ -53,7 +53,9 @@ impl Running {
             .map(|pickup| (pickup.name.clone(), (pickup.clone(), deployers_of(&config, pickup))))
             .collect();
         let is_same = |name: &String, entry: &Entry| {
-            wanted.get(name).is_some_and(|(pickup, deployers)| *pickup == *entry.config && *deployers == entry.deployers)
+            wanted
+                .get(name)
+                .is_some_and(|(pickup, deployers)| *pickup == *entry.config && *deployers == entry.deployers)
         };
         let ending: Vec<String> =
             self.entries.iter().filter(|(name, entry)| !is_same(name, entry)).map(|(name, _)| name.clone()).collect();

@@ -2,14 +2,16 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
 use crate::capture::store::Store;
+use crate::change::Content;
 use crate::config::DeployerCommon;
 use crate::deploy::Context;
 use crate::deploy::dynamic::DynDeployer;
+use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventKind, Publisher};
 use crate::journal::Journal;
 use crate::source::watch::Watcher;
@@ -77,6 +79,36 @@ impl Shared {
 
     fn scratch(&self, pickup: &str, generation: u64) -> PathBuf {
         self.state_dir.join("work").join(file_name(pickup)).join(generation.to_string())
+    }
+
+    /// Prunes the history, if asked to, and removes from the content store what nothing refers to.
+    pub(super) fn sweep(&self, keep_history: Option<Duration>) -> Result<u64> {
+        let keep = {
+            let mut journal = self.journal();
+            if let Some(keep) = keep_history {
+                let keep_after = self.now_ms().saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
+                for pickup in journal.pickups()? {
+                    journal.prune(&pickup, keep_after)?;
+                }
+            }
+            journal.referenced()?
+        };
+        self.store.collect(&keep)
+    }
+
+    /// Lets go of one capture of each file in `content`: the journal refers to them now.
+    pub(super) fn unpin(&self, content: &Content) {
+        content.files().for_each(|file| self.store.unpin(&file.digest));
+    }
+
+    /// Makes sure that the store still has every file of `content`.
+    pub(super) fn check_stored(&self, content: &Content) -> Result<()> {
+        match content.files().find(|file| !self.store.contains(&file.digest)) {
+            None => Ok(()),
+            Some(file) => {
+                Err(Error::new(ErrorKind::NotFound, "find the content that was live then in").at(&file.stored))
+            }
+        }
     }
 
     /// Removes the scratch directories of a generation that is done with.

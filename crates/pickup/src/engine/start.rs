@@ -68,10 +68,11 @@ impl Builder {
     pub async fn start(self) -> Result<Engine> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|error| Error::new(ErrorKind::Config, "start outside a tokio runtime").caused_by(error))?;
+        let keep_history = self.config.settings.keep_history;
         let started = tokio::task::spawn_blocking(move || self.start_here(runtime)).await;
         let (engine, follow) =
             started.map_err(|error| Error::new(ErrorKind::Cancelled, "start the engine").caused_by(error))??;
-        tokio::spawn(upkeep(engine.0.shared.clone(), engine.0.end.clone(), engine.state().keep_history));
+        tokio::spawn(upkeep(engine.0.shared.clone(), engine.0.end.clone(), keep_history));
         if let Some((file, surroundings)) = follow {
             tokio::spawn(super::follow::follow(Arc::downgrade(&engine.0), engine.0.end.clone(), file, surroundings));
         }
@@ -99,11 +100,10 @@ impl Builder {
         for problem in &self.config.problems {
             log_problem(problem);
         }
-        let state = Running { keep_history: self.config.settings.keep_history, ..Running::default() };
         let engine = Engine(Arc::new(Inner {
             shared,
             registered: self.registered,
-            state: Mutex::new(state),
+            state: Mutex::new(Running::default()),
             end: CancellationToken::new(),
             _lock: lock,
         }));
@@ -151,7 +151,8 @@ fn lock(state_dir: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            let action = "use the state directory: another daemon runs on it; stop that one, or choose another `state_dir`";
+            let action =
+                "use the state directory: another daemon runs on it; stop that one, or choose another `state_dir`";
             Err(Error::new(ErrorKind::Busy, action).at(state_dir))
         }
         Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", path, error)),

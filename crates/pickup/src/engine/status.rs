@@ -150,6 +150,28 @@ pub struct SyncReport {
     pub trouble: Option<String>,
 }
 
+impl PickupStatus {
+    /// The status of a pickup that does not run.
+    pub(super) fn not_running(name: &str, state: State, reason: &str) -> Self {
+        Self {
+            name: name.into(),
+            state,
+            generation: None,
+            held: None,
+            units: 0,
+            files: 0,
+            roots: Vec::new(),
+            last_success: None,
+            last_error: None,
+            pending: Vec::new(),
+            failed: Vec::new(),
+            refused: Vec::new(),
+            removals_paused: None,
+            trouble: (state != State::Stopped).then(|| reason.to_owned()),
+        }
+    }
+}
+
 impl SyncReport {
     pub(super) fn new(name: &str) -> Self {
         Self { name: name.into(), deployed: 0, failed: BTreeMap::new(), waiting: Vec::new(), trouble: None }
@@ -260,9 +282,8 @@ impl Pickup {
         if is_moving || is_looking || (is_gathered && !is_blocked) {
             return;
         }
-        let will_retry = self.failures.values().any(|failure| {
-            failure.retry.is_some() && failure.record.attempts <= failure.retries
-        });
+        let will_retry =
+            self.failures.values().any(|failure| failure.retry.is_some() && failure.record.attempts <= failure.retries);
         for waiter in std::mem::take(&mut self.waiters) {
             if waiter.until_final && will_retry {
                 self.waiters.push(waiter);
@@ -389,9 +410,10 @@ impl Pickup {
     }
 
     fn count_below(&self, place: &Place) -> Option<usize> {
-        let below = self.known.range(place.clone()..).take_while(|(known, _)| {
-            known.root == place.root && known.path.starts_with(&place.path)
-        });
+        let below = self
+            .known
+            .range(place.clone()..)
+            .take_while(|(known, _)| known.root == place.root && known.path.starts_with(&place.path));
         Some(below.count()).filter(|count| *count > 0)
     }
 

@@ -14,7 +14,7 @@ use crate::deploy::verify::verify;
 use crate::deploy::{Context, Unit};
 use crate::error::{Error, Result};
 use crate::journal::{
-    CommittedGroup, DeploymentId, Intent, IntendedGroup, IntendedStep, LiveChange, Origin, StagedStep,
+    CommittedGroup, DeploymentId, IntendedGroup, IntendedStep, Intent, LiveChange, Origin, StagedStep,
 };
 use crate::plan::{Group, Plan, Step};
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, params};
+use serde_json::Value;
 
 use super::content::{self, load_json, load_path, optional_digest, path_bytes};
 use super::{Fault, Journal, JournalWrite, LiveRow, Result};
@@ -32,6 +33,59 @@ impl Journal {
                 })
             })?;
             rows.collect()
+        })
+    }
+
+    /// The receipt of what `deployer` has live of `unit`.
+    pub(crate) fn receipt(&self, pickup: &str, deployer: &str, unit: &UnitPath) -> Result<Option<Value>> {
+        self.read(|view| {
+            let mut find = view.prepare_cached(
+                "SELECT receipt FROM live
+                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
+            )?;
+            let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
+            match rows.next()? {
+                Some(row) => load_json(row, 0),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// The content that `deployer` has live of `unit`.
+    pub(crate) fn live_content(&self, pickup: &str, deployer: &str, unit: &UnitPath) -> Result<Option<Content>> {
+        self.read(|view| {
+            let mut find = view.prepare_cached(
+                "SELECT live.content, content.size, content.files
+                 FROM live LEFT JOIN content ON content.key = live.content
+                 WHERE live.pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
+            )?;
+            let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
+            match rows.next()? {
+                Some(row) => content::load(row, 0, &self.store),
+                None => Ok(None),
+            }
+        })
+    }
+
+    /// Exchanges the receipt of what is live: it was put back by undoing its removal.
+    pub(crate) fn replace_receipt(&mut self, pickup: &str, deployer: &str, unit: &UnitPath, new: &Value) -> Result<()> {
+        self.write(JournalWrite::Revert, |transaction| {
+            transaction
+                .prepare_cached(
+                    "UPDATE live SET receipt = ?4
+                     WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
+                )?
+                .execute(params![pickup, deployer, path_bytes(unit), new.to_string()])?;
+            Ok(())
+        })
+    }
+
+    /// The names of all pickups that have records.
+    pub(crate) fn pickups(&self) -> Result<Vec<String>> {
+        self.read(|view| {
+            let mut list = view.prepare_cached("SELECT name FROM pickup ORDER BY name")?;
+            let names = list.query_map([], |row| row.get(0))?;
+            Ok(names.collect::<Result<_, _>>()?)
         })
     }
 

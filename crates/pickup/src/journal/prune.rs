@@ -43,6 +43,12 @@ impl Journal {
             while let Some(row) = rows.next()? {
                 digests.extend(content::file_digests(row, 0)?);
             }
+            // What was seen and is not live yet is needed for the next try.
+            let mut known = view.prepare_cached("SELECT DISTINCT digest FROM known")?;
+            let mut rows = known.query([])?;
+            while let Some(row) = rows.next()? {
+                digests.extend(content::optional_digest(row, 0)?);
+            }
             Ok(digests)
         })
     }

@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use notify::event::{AccessKind, AccessMode, EventKindMask, ModifyKind, RenameMode};
 use notify::{EventKind, PathOp, Watcher as _};
 
-use crate::path::UnitPath;
 use crate::source::{Hint, Place};
 
 #[cfg(test)]

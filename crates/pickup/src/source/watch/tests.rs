@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use super::*;
+use crate::path::UnitPath;
 
 struct Heard {
     watcher: Watcher,
