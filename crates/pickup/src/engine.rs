@@ -57,6 +57,8 @@ struct Inner {
     /// What the embedder registered, by the name in `deploy_to`.
     registered: BTreeMap<String, Arc<dyn DynDeployer>>,
     state: Mutex<Running>,
+    /// One exchange of the configuration at a time.
+    exchanging: Mutex<()>,
     /// Cancelled when the engine ends.
     end: CancellationToken,
     /// Held as long as the engine runs: one engine a state directory.
@@ -205,7 +207,13 @@ impl Engine {
             log_problem(problem);
         }
         let errors = config.problems.iter().filter(|problem| problem.severity == Severity::Error).count();
-        let changed = self.state().exchange(&self.0.shared, &self.0.registered, config);
+        let _turn = self.0.exchanging.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody who asks for the status waits for what is being finished.
+        let ended = self.state().end_changed(&config);
+        let mut changed = ended.join();
+        changed.extend(self.state().start_missing(&self.0.shared, &self.0.registered, &config));
+        changed.sort_unstable();
+        changed.dedup();
         tracing::info!(changed = changed.join(","), errors, "configuration read again");
         self.0.shared.publish("", EventKind::Reloaded { changed, errors });
     }
@@ -221,8 +229,8 @@ impl Engine {
         self.0.end.cancel();
         let engine = self.clone();
         let ended = tokio::task::spawn_blocking(move || {
-            let running = std::mem::take(&mut *engine.state());
-            running.stop_all();
+            let ended = engine.state().end_all();
+            ended.join();
         });
         let cancel = self.0.shared.cancel.clone();
         let overdue = async {
@@ -241,8 +249,8 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.end.cancel();
         self.shared.cancel.cancel();
-        let state = std::mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
-        state.tell_to_stop();
+        // The threads end by themselves.
+        drop(self.state.get_mut().unwrap_or_else(PoisonError::into_inner).end_all());
     }
 }
 

@@ -335,6 +335,24 @@ impl Pickup {
         }
     }
 
+    pub(super) fn delete_if_live(&mut self, unit: &UnitPath) {
+        let wanted = self.wanted(unit);
+        let is_live = wanted.is_some_and(|wanted| self.live.get(unit).is_some_and(|live| live.is_same(&wanted)));
+        if is_live {
+            self.delete_source(unit);
+        }
+    }
+
+    /// It is there again: nothing has to be confirmed.
+    pub(super) fn unpause(&mut self, unit: &UnitPath) {
+        if let Some(paused) = &mut self.paused {
+            paused.units.remove(unit);
+            if paused.units.is_empty() {
+                self.paused = None;
+            }
+        }
+    }
+
     /// Takes a deployed unit out of the pickup directory, unless somebody changed it since.
     fn delete_source(&mut self, unit: &UnitPath) {
         let places: Vec<Place> =

@@ -64,6 +64,13 @@ impl Pickup {
         for unit in self.failures.keys().cloned().collect::<Vec<_>>() {
             self.gathering.note(now, unit, Noted::Complete);
         }
+        self.is_recovered = true;
+        if self.config.delete_after_pickup {
+            // What a crash left behind after it went live.
+            for unit in self.live.keys().cloned().collect::<Vec<_>>() {
+                self.delete_if_live(&unit);
+            }
+        }
         self.note_differences(now);
         self.note_lost_units(now);
         Ok(())

@@ -1,7 +1,7 @@
 //! The lane of one pickup: carries out one change set at a time, away from the thread that watches.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::inbox::Inbox;
 use super::pickup::{Done, Message, Pickup, Work};
@@ -30,7 +30,7 @@ impl Pickup {
     fn report(&mut self, work: Work) -> Report {
         let result = Err(Error::new(ErrorKind::Cancelled, "finish the deployment: it was cut off"));
         let owed = std::mem::take(&mut self.owed);
-        let done = Done { work, result, owed, drifted: BTreeSet::new() };
+        let done = Done { start: self.start, work, result, owed, drifted: BTreeSet::new() };
         Report { inbox: self.inbox.clone(), done: Some(done) }
     }
 
@@ -41,8 +41,10 @@ impl Pickup {
         };
         let mut report = self.report(work);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
+        let turn = self.turn.clone();
         // Journal and files are blocking work; the deployers' futures run here, too.
         self.shared.runtime.spawn_blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
             let mut transaction =
@@ -56,7 +58,9 @@ impl Pickup {
         self.is_busy = true;
         let mut report = self.report(Work::Recover);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
+        let turn = self.turn.clone();
         self.shared.runtime.spawn_blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
             done.result = runtime.block_on(async {

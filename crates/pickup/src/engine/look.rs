@@ -104,6 +104,8 @@ impl Pickup {
 
     /// Looks at one file and acts on what is there.
     pub(super) fn look(&mut self, now: Instant, place: Place, hint: Hint) {
+        // What a listing misses was seen to go if the directory was there all the time.
+        let was_seen = hint != Hint::Scan || self.roots[place.root].is_listed;
         match self.rules.judge(place.root, &place.path, false) {
             Judged::Taken => {}
             Judged::Ignored { .. } | Judged::NotMatched { .. } | Judged::TooDeep => {
@@ -119,7 +121,7 @@ impl Pickup {
                 self.refused.remove(&place);
                 self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape }, known);
             }
-            Sight::Gone => self.gone_below(now, &place, hint != Hint::Scan),
+            Sight::Gone => self.gone_below(now, &place, was_seen),
             // What was known of it stays; only the answer to "why" changes.
             Sight::Unreadable(reason) => {
                 self.settle.forget(&place);
@@ -127,7 +129,7 @@ impl Pickup {
                 self.refuse(place, format!("it cannot be read: {reason}"));
             }
             Sight::Refused(reason) => {
-                self.gone_below(now, &place, hint != Hint::Scan);
+                self.gone_below(now, &place, was_seen);
                 self.refuse(place, reason);
             }
         }
@@ -229,7 +231,14 @@ impl Pickup {
                 return;
             }
             self.touched.insert(unit.clone());
+            // Asked for again by hand: whatever failed may be tried.
+            self.forgive(&unit);
         }
+        if known.is_none() && self.config.delete_after_pickup && self.is_recovered {
+            // The one before was taken away after its deployment; this is another, even if it is the same.
+            self.touched.insert(unit.clone());
+        }
+        self.unpause(&unit);
         let is_whole = self.config.unit == UnitKind::File || place.path == unit || hint == Hint::MovedIn;
         self.seen_removed.remove(&unit);
         self.gathering.note(now, unit, if is_whole { Noted::Complete } else { Noted::Inside });

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use globset::GlobSet;
@@ -57,6 +57,7 @@ pub(super) enum Message {
 
 /// What the lane reports at its end.
 pub(super) struct Done {
+    pub start: u64,
     pub work: Work,
     pub result: Result<Vec<Outcome>>,
     pub owed: Vec<Owed>,
@@ -96,6 +97,8 @@ pub(super) struct Root {
     pub directories: usize,
     /// Why it is polled, if it is.
     pub polling: Option<String>,
+    /// Whether all of it was listed since it is there: what a later listing misses went before our eyes.
+    pub is_listed: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,6 +202,12 @@ pub(super) struct Pickup {
     pub next_rescan: Instant,
     pub waiters: Vec<Waiter>,
     pub is_stopping: bool,
+    /// Whether it is known what is live.
+    pub is_recovered: bool,
+    /// Held by the lane while it works.
+    pub turn: Arc<Mutex<()>>,
+    /// Which start of this pickup it is; a lane of an earlier one is not ours.
+    pub start: u64,
 }
 
 impl Pickup {
@@ -214,7 +223,6 @@ impl Pickup {
             self.work_off(mail);
         }
         self.save_known();
-        self.shared.watcher.unsubscribe(self.subscriber);
     }
 
     fn work_off(&mut self, mail: Mail<Message>) {
@@ -272,7 +280,9 @@ impl Pickup {
                 self.rescan_all(now);
                 self.waiters.push(Waiter { reply, report: SyncReport::new(&self.config.name), until_final });
             }
-            Message::Done(done) => self.done(now, done),
+            Message::Done(done) if done.start == self.start => self.done(now, done),
+            // The lane of an earlier start; recovery waited for it.
+            Message::Done(_) => {}
             // A caller that gave up waiting is no error, here and below.
             Message::Status(reply) => drop(reply.send(self.status())),
             Message::Explain(path, reply) => drop(reply.send(self.explain(&path))),

@@ -94,6 +94,7 @@ impl Pickup {
         // Watches of a former directory tell of paths that are not ours any more.
         self.shared.watcher.forget_root(self.subscriber, root);
         self.roots[root].unwatched.clear();
+        self.roots[root].is_listed = false;
         self.roots[root].state = state;
         self.anchor(root);
         self.roots[root].polling = self.polls(root);
@@ -143,6 +144,7 @@ impl Pickup {
         let walked = self.scan(&top);
         self.roots[root].directories = walked.directories.len();
         self.compare_listing(now, &top, walked, Hint::Scan);
+        self.roots[root].is_listed = true;
         self.note_lost_units(now);
     }
 
@@ -302,6 +304,13 @@ fn names_on_the_way(path: &Path) -> Vec<(PathBuf, std::ffi::OsString)> {
 
 impl Root {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, state: RootState::Unknown, unwatched: BTreeSet::new(), directories: 0, polling: None }
+        Self {
+            path,
+            state: RootState::Unknown,
+            unwatched: BTreeSet::new(),
+            directories: 0,
+            polling: None,
+            is_listed: false,
+        }
     }
 }

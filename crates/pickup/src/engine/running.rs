@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,9 +20,14 @@ use crate::deploy::Scope;
 use crate::deploy::build::build;
 use crate::deploy::dynamic::DynDeployer;
 use crate::error::{Error, ErrorKind, Result};
+use crate::event::EventKind;
 use crate::settle::Settle;
 use crate::source::ignore::Rules;
 use crate::source::probe::Probe;
+use crate::source::watch::{Subscriber, Watcher};
+
+/// How long a pickup whose thread panicked rests before it starts again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// One entry that runs.
 struct Entry {
@@ -40,35 +46,52 @@ pub(super) struct Running {
     idle: BTreeMap<String, (State, String)>,
 }
 
-type Registered = BTreeMap<String, Arc<dyn DynDeployer>>;
+/// What was told to stop.
+pub(super) struct Ended(BTreeMap<String, Entry>);
+
+impl Ended {
+    /// Waits until all of it has stopped; gives the names.
+    pub(super) fn join(self) -> Vec<String> {
+        let join = |(name, entry): (String, Entry)| {
+            entry.join();
+            name
+        };
+        self.0.into_iter().map(join).collect()
+    }
+}
+
+pub(super) type Registered = BTreeMap<String, Arc<dyn DynDeployer>>;
 
 impl Running {
-    /// Makes what runs match `config`; gives the names of what was started, changed or stopped.
-    pub(super) fn exchange(&mut self, shared: &Arc<Shared>, registered: &Registered, config: Config) -> Vec<String> {
-        let mut changed = BTreeSet::new();
-        let wanted: BTreeMap<String, (PickupConfig, Vec<DeployerConfig>)> = config
-            .pickups
-            .values()
-            .filter(|pickup| pickup.enabled)
-            .map(|pickup| (pickup.name.clone(), (pickup.clone(), deployers_of(&config, pickup))))
-            .collect();
+    /// Takes out what does not run under `config`, told to stop; it has to be [joined](Ended::join) before
+    /// [`start_missing`](Self::start_missing).
+    pub(super) fn end_changed(&mut self, config: &Config) -> Ended {
         let is_same = |name: &String, entry: &Entry| {
-            wanted
-                .get(name)
-                .is_some_and(|(pickup, deployers)| *pickup == *entry.config && *deployers == entry.deployers)
+            let pickup = config.pickups.get(name).filter(|pickup| pickup.enabled);
+            pickup.is_some_and(|pickup| *pickup == *entry.config && deployers_of(config, pickup) == entry.deployers)
         };
         let ending: Vec<String> =
             self.entries.iter().filter(|(name, entry)| !is_same(name, entry)).map(|(name, _)| name.clone()).collect();
-        let ended: Vec<Entry> = ending.iter().filter_map(|name| self.entries.remove(name)).collect();
-        changed.extend(ending);
-        ended.iter().for_each(|entry| entry.inbox.message(Message::Stop));
-        ended.into_iter().for_each(Entry::join);
-        self.idle = idle(&config);
-        for (name, (pickup, deployers)) in wanted {
-            if self.entries.contains_key(&name) {
+        let ended = Ended(ending.iter().filter_map(|name| Some((name.clone(), self.entries.remove(name)?))).collect());
+        ended.0.values().for_each(|entry| entry.inbox.message(Message::Stop));
+        ended
+    }
+
+    /// Starts what `config` has and does not run yet; gives the names.
+    pub(super) fn start_missing(
+        &mut self,
+        shared: &Arc<Shared>,
+        registered: &Registered,
+        config: &Config,
+    ) -> Vec<String> {
+        self.idle = idle(config);
+        let mut started = Vec::new();
+        for pickup in config.pickups.values().filter(|pickup| pickup.enabled) {
+            let name = &pickup.name;
+            if self.entries.contains_key(name) {
                 continue;
             }
-            match Entry::start(shared, registered, pickup, deployers) {
+            match Entry::start(shared, registered, pickup.clone(), deployers_of(config, pickup)) {
                 Ok(entry) => {
                     self.entries.insert(name.clone(), entry);
                 }
@@ -77,9 +100,9 @@ impl Running {
                     self.idle.insert(name.clone(), (State::Broken, error.to_string()));
                 }
             }
-            changed.insert(name);
+            started.push(name.clone());
         }
-        changed.into_iter().collect()
+        started
     }
 
     pub(super) fn names(&self) -> Vec<String> {
@@ -122,14 +145,9 @@ impl Running {
         asked.map(|(name, (state, reason))| PickupStatus::not_running(name, *state, reason)).collect()
     }
 
-    pub(super) fn tell_to_stop(&self) {
-        self.entries.values().for_each(|entry| entry.inbox.message(Message::Stop));
-    }
-
-    /// Stops everything, and waits until it has.
-    pub(super) fn stop_all(self) {
-        self.tell_to_stop();
-        self.entries.into_values().for_each(Entry::join);
+    /// Tells everything to stop.
+    pub(super) fn end_all(&mut self) -> Ended {
+        self.end_changed(&Config::default())
     }
 }
 
@@ -174,20 +192,32 @@ impl Entry {
     ) -> Result<Self> {
         let config = Arc::new(config);
         let bound: Arc<[Bound]> = bind(registered, &config, &deployers)?.into();
-        let rules = Rules::new(&config)?;
-        let reopened = glob_set(&config.settle_patterns)?;
+        // Compiled once here, so that a mistake is the entry's and not the thread's.
+        Rules::new(&config)?;
+        glob_set(&config.settle_patterns)?;
         let inbox = Arc::new(Inbox::new());
-        let heard = inbox.clone();
-        let subscriber = shared.watcher.subscribe(Arc::new(move |notice| heard.notice(notice)));
-        let (shared, shared_config, own_inbox) = (shared.clone(), config.clone(), inbox.clone());
+        let parts = Parts {
+            shared: shared.clone(),
+            config: config.clone(),
+            bound,
+            inbox: inbox.clone(),
+            turn: Arc::default(),
+            starts: AtomicU64::new(0),
+        };
+        // A panic is a bug of ours and must not be the end of this pickup: the journal knows where it was.
         let run = move || {
-            // Leases are probed on this thread, which therefore has its own signal mask.
-            match Probe::on_this_thread() {
-                Ok(probe) => {
-                    let parts = Parts { shared, config: shared_config, bound, rules, reopened, inbox: own_inbox };
-                    parts.pickup(subscriber, probe).run();
-                }
-                Err(error) => tracing::error!(pickup = shared_config.name, %error, "cannot set up the thread"),
+            while let Err(panic) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| parts.run())) {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let cause = text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+                let name = &parts.config.name;
+                tracing::error!(
+                    pickup = name,
+                    cause,
+                    "the thread of this pickup panicked, please report it; it starts again"
+                );
+                let cause = format!("the thread of this pickup panicked: {cause}");
+                parts.shared.publish(name, EventKind::Troubled { cause });
+                std::thread::sleep(RESTART_PAUSE);
             }
         };
         let thread = std::thread::Builder::new()
@@ -240,17 +270,43 @@ struct Parts {
     shared: Arc<Shared>,
     config: Arc<PickupConfig>,
     bound: Arc<[Bound]>,
-    rules: Rules,
-    reopened: GlobSet,
     inbox: Arc<Inbox<Message>>,
+    /// Held by the lane while it works: a pickup that starts again after a panic waits for its former lane.
+    turn: Arc<Mutex<()>>,
+    /// How often it started.
+    starts: AtomicU64,
+}
+
+/// Ends the watches of a pickup, however it ends.
+struct Subscription<'a>(&'a Watcher, Subscriber);
+
+impl Drop for Subscription<'_> {
+    fn drop(&mut self) {
+        self.0.unsubscribe(self.1);
+    }
 }
 
 impl Parts {
-    fn pickup(self, subscriber: u64, probe: Probe) -> Pickup {
-        let Self { shared, config, bound, rules, reopened, inbox } = self;
+    /// Runs the pickup on this thread, which leases are probed on and which therefore has its own signal mask.
+    fn run(&self) {
+        let heard = self.inbox.clone();
+        let subscriber = self.shared.watcher.subscribe(Arc::new(move |notice| heard.notice(notice)));
+        let _subscription = Subscription(&self.shared.watcher, subscriber);
+        match self.pickup(subscriber) {
+            Ok(pickup) => pickup.run(),
+            Err(error) => tracing::error!(pickup = self.config.name, %error, "cannot set up the thread"),
+        }
+    }
+
+    fn pickup(&self, subscriber: Subscriber) -> Result<Pickup> {
+        let Self { shared, config, bound, inbox, turn, starts } = self;
+        let probe =
+            Probe::on_this_thread().map_err(|error| Error::new(ErrorKind::Io, "block SIGIO").caused_by(error))?;
+        let (shared, config, bound, inbox) = (shared.clone(), config.clone(), bound.clone(), inbox.clone());
+        let (rules, reopened) = (Rules::new(&config)?, glob_set(&config.settle_patterns)?);
         let now = shared.now();
         let is_by_unit = bound.iter().all(|bound| bound.deployer.scope() == Scope::Unit);
-        Pickup {
+        Ok(Pickup {
             gathering: Gathering::new(Pickup::patience(&config, is_by_unit)),
             settle: Settle::new(config.settle),
             roots: config.pickup_from.iter().cloned().map(Root::new).collect(),
@@ -289,6 +345,9 @@ impl Parts {
             next_poll: None,
             waiters: Vec::new(),
             is_stopping: false,
-        }
+            is_recovered: false,
+            turn: turn.clone(),
+            start: starts.fetch_add(1, Ordering::Relaxed),
+        })
     }
 }

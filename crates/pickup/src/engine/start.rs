@@ -104,11 +104,23 @@ impl Builder {
             shared,
             registered: self.registered,
             state: Mutex::new(Running::default()),
+            exchanging: Mutex::new(()),
             end: CancellationToken::new(),
             _lock: lock,
         }));
-        engine.state().exchange(&engine.0.shared, &engine.0.registered, self.config);
+        make_default(&self.config);
+        engine.state().start_missing(&engine.0.shared, &engine.0.registered, &self.config);
         Ok((engine, self.follow))
+    }
+}
+
+/// The directories of the entry named `default` are made if missing, so that the first run has somewhere to drop a file.
+#[expect(clippy::disallowed_methods, reason = "the one pickup directory that is ours to make")]
+fn make_default(config: &Config) {
+    for path in config.pickups.get("default").into_iter().flat_map(|pickup| &pickup.pickup_from) {
+        if let Err(error) = std::fs::create_dir_all(path) {
+            tracing::warn!(path = %path.display(), %error, "cannot make the pickup directory");
+        }
     }
 }
 
