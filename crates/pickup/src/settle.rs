@@ -14,6 +14,8 @@ mod tests;
 
 /// How long a new, empty file waits for its writer: `IN_CREATE` comes a few microseconds before the writer counts as one.
 const EMPTY_WAIT: Duration = Duration::from_millis(250);
+/// The kernel tells of a close a few microseconds before the writer no longer counts as one.
+const CLOSE_LAG: Duration = Duration::from_millis(1);
 /// The longest pause between two looks at a path that does not move.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
@@ -94,6 +96,7 @@ impl Settle {
         };
         let Some(waiting) = self.waits_for(now, since, seen) else { return Verdict::Settled };
         let pause = match &before {
+            _ if seen.hint == Hint::Closed => CLOSE_LAG,
             // Nothing moved since the last look: look less and less often. An event comes at once all the same.
             Some(pending) if pending.since == since => (pending.pause * 2).min(LOOK_MAX),
             _ => self.window.max(Duration::from_millis(50)),

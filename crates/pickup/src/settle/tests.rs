@@ -86,6 +86,19 @@ fn a_path_that_never_moves_is_looked_at_less_and_less_often() {
     assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60, 60]);
 }
 
+#[test]
+fn a_close_that_is_told_before_it_is_done_is_looked_at_again_at_once() {
+    let start = Instant::now();
+    let mut settle = Settle::new(WINDOW);
+    settle.observe(start, &place(), &seen(1, Hint::Written, Writer::Somebody));
+    settle.observe(start, &place(), &seen(1, Hint::Closed, Writer::Somebody));
+    let due = start + CLOSE_LAG;
+    assert_eq!(settle.next_deadline(), Some(due));
+    assert_eq!(settle.due(due), [place()]);
+    settle.observe(due, &place(), &seen(1, Hint::Scan, Writer::Somebody));
+    assert_eq!(settle.next_deadline(), Some(due + CLOSE_LAG * 2));
+}
+
 proptest! {
     /// Whatever is observed in whatever order: a path with a writer is never settled, and a path that waits is always
     /// asked for again.
