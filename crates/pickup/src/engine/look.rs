@@ -143,7 +143,10 @@ impl Pickup {
     }
 
     fn saw_file(&mut self, now: Instant, real: &Path, place: Place, look: Look, known: Option<Known>) {
-        let wrote = matches!(look.hint, Hint::Written | Hint::Closed | Hint::MovedIn);
+        // Where no event tells of a write, a listing has to.
+        let is_polled = self.roots[place.root].polling.is_some();
+        let wrote =
+            matches!(look.hint, Hint::Written | Hint::Closed | Hint::MovedIn) || (look.hint == Hint::Scan && is_polled);
         if let Some(known) = known
             && known.fingerprint == look.fingerprint
             && !(known.is_racy && wrote)
