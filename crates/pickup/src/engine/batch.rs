@@ -21,6 +21,10 @@ use crate::path::UnitPath;
 use crate::plan::{Plan, Route, plan};
 use crate::source::{Fingerprint, Place};
 
+/// How many units a change set holds where each is a transaction of its own: the first are live before the last are
+/// planned, and memory is bounded.
+const UNITS_MAX: usize = 1000;
+
 impl Pickup {
     /// What `unit` consists of on disk, as captured; the first root that has it counts.
     pub(super) fn wanted(&self, unit: &UnitPath) -> Option<Content> {
@@ -84,7 +88,14 @@ impl Pickup {
         if closed.is_empty() {
             return;
         }
-        if !self.is_by_unit() {
+        if self.is_by_unit() {
+            // Removals stay together: whether they are believed depends on how many there are.
+            let puts = closed.iter().filter(|unit| self.is_wanted(unit));
+            for unit in puts.skip(UNITS_MAX).cloned().collect::<Vec<_>>() {
+                closed.remove(&unit);
+                self.gathering.note(now, unit, Noted::Complete);
+            }
+        } else {
             // All or nothing: what failed together is tried together with what is new.
             closed.extend(self.failures.keys().cloned());
             self.failures.values_mut().for_each(|failure| failure.is_due = true);
