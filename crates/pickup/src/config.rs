@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod built;
 mod conflicts;
 mod deployer;
 mod detect;

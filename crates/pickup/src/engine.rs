@@ -191,7 +191,8 @@ impl Engine {
     /// # Errors
     /// The state directory differs: that needs a restart.
     pub async fn reload(&self, config: Config) -> Result<()> {
-        if config.settings.state_dir != self.0.shared.state_dir {
+        let wanted = std::path::absolute(&config.settings.state_dir);
+        if wanted.is_ok_and(|wanted| wanted != self.0.shared.state_dir) {
             let action =
                 format!("change state_dir to {} while running: restart for it", config.settings.state_dir.display());
             return Err(Error::new(ErrorKind::Config, action));
@@ -242,6 +243,7 @@ impl Engine {
             _ = ended => {}
             () = overdue => {}
         }
+        self.0.shared.events.close();
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Events are for programs, logs are for people: every event is logged by the engine as well, in one line.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
@@ -177,26 +179,46 @@ const CAPACITY: usize = 1024;
 /// Where events are published.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    sender: broadcast::Sender<Event>,
-    sequence: std::sync::Mutex<u64>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` once the engine has stopped.
+    sender: Option<broadcast::Sender<Event>>,
+    sequence: u64,
 }
 
 impl Publisher {
     pub(crate) fn new() -> Self {
-        Self { sender: broadcast::Sender::new(CAPACITY), sequence: std::sync::Mutex::new(0) }
+        Self { state: Mutex::new(State { sender: Some(broadcast::Sender::new(CAPACITY)), sequence: 0 }) }
     }
 
     pub(crate) fn subscribe(&self) -> Events {
-        Events(self.sender.subscribe())
+        match &self.state().sender {
+            Some(sender) => Events(sender.subscribe()),
+            None => Events(broadcast::channel(1).1),
+        }
     }
 
     pub(crate) fn publish(&self, at: i64, pickup: &str, kind: EventKind) {
         // The lock spans the send, so that the order of sequence numbers is the order of delivery.
-        let mut sequence = self.sequence.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *sequence += 1;
-        let event = Event { version: EVENT_VERSION, sequence: *sequence, at, pickup: pickup.into(), kind };
-        // No subscriber is no error.
-        let _ = self.sender.send(event);
+        let mut state = self.state();
+        state.sequence += 1;
+        let event = Event { version: EVENT_VERSION, sequence: state.sequence, at, pickup: pickup.into(), kind };
+        if let Some(sender) = &state.sender {
+            // No subscriber is no error.
+            let _ = sender.send(event);
+        }
+    }
+
+    /// Nothing comes any more: subscribers see the end once they have seen everything before it.
+    pub(crate) fn close(&self) {
+        self.state().sender = None;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,7 +13,7 @@
 //! | `step_group` | group of a deployment: its state, and why it failed | `intend` and each record | `prune` |
 //! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
 //! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |
-//! | `live` | (deployer, unit) that is live: receipt and content | `committed` | `committed`, `forget_live` |
+//! | `live` | (deployer, unit) that is live: receipt and content | `committed` | `committed` |
 //! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed` | `prune` |
 //! | `content` | distinct content: a file's size, a tree's list of files | `intend` | `prune` |
 //! | `known` | file seen in a pickup directory | `save_known` | `save_known` |
@@ -65,7 +65,6 @@ pub(crate) enum JournalWrite {
     Revert,
     Stick,
     Finish,
-    Forget,
     Known,
     Quarantine,
     Hold,
@@ -83,7 +82,6 @@ impl JournalWrite {
             Self::Revert => "revert",
             Self::Stick => "stick",
             Self::Finish => "finish",
-            Self::Forget => "forget",
             Self::Known => "known",
             Self::Quarantine => "quarantine",
             Self::Hold => "hold",
@@ -101,7 +99,6 @@ impl JournalWrite {
             Self::Revert => "record the revert in journal",
             Self::Stick => "record what is stuck in journal",
             Self::Finish => "close the deployment in journal",
-            Self::Forget => "forget what was live in journal",
             Self::Known => "record the files seen in journal",
             Self::Quarantine => "record the quarantine in journal",
             Self::Hold => "record the hold in journal",
@@ -192,8 +189,6 @@ pub(crate) struct OpenDeployment {
     pub id: DeploymentId,
     pub pickup: String,
     pub generation: u64,
-    pub origin: Origin,
-    pub started_at: i64,
     pub groups: Vec<OpenGroup>,
 }
 
@@ -208,13 +203,10 @@ pub(crate) struct OpenGroup {
 #[derive(Clone, Debug)]
 pub(crate) struct OpenStep {
     pub deployer: String,
-    pub config_digest: String,
     pub unit: Unit,
     /// What was live when the intent was written.
     pub old: Option<Value>,
     pub staged: Option<Value>,
-    /// What the journal says is live now: `old` until the commit.
-    pub live: Option<Value>,
 }
 
 /// A unit that is live with one deployer.

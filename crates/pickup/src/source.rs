@@ -86,10 +86,3 @@ pub(crate) enum Sight {
     /// It is there and is never deployed: a FIFO, a socket, a device, a symlink that leads nowhere or out.
     Refused(String),
 }
-
-/// One path and what was found there.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Observation {
-    pub place: Place,
-    pub sight: Sight,
-}

@@ -2,6 +2,7 @@
 //!
 //! Nothing here is synced to disk: what a power failure tears is noticed by its digest when it is read, thrown away, and
 //! captured again from the pickup directory.
+#![expect(clippy::disallowed_methods, reason = "this is the door to the content store")]
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, File};
@@ -121,22 +122,14 @@ impl Store {
         Ok(Captured::File(CapturedFile { digest, size: expected.size, mode: expected.mode, stored }))
     }
 
-    /// Opens stored content for reading. [`Store::verify`] says whether it is what it was.
-    ///
-    /// # Errors
-    /// It is not in the store or cannot be read.
-    pub(crate) fn open_content(&self, digest: &Digest) -> Result<File> {
-        let path = self.path(digest);
-        File::open(&path).doing("read", path)
-    }
-
     /// Reads stored content once and compares it with its digest.
     ///
     /// # Errors
     /// It is missing, cannot be read, or is damaged; damaged content is thrown away, so that it can be captured anew.
     pub(crate) fn verify(&self, digest: &Digest) -> Result<()> {
         let path = self.path(digest);
-        let found = hash(&self.open_content(digest)?).doing("read", &path)?;
+        let stored = File::open(&path).doing("read", &path)?;
+        let found = hash(&stored).doing("read", &path)?;
         if found == *digest { Ok(()) } else { Err(self.damaged(digest)) }
     }
 
@@ -154,11 +147,6 @@ impl Store {
     /// Content of that digest as a captured file with this size and mode.
     pub(crate) fn file(&self, digest: Digest, size: u64, mode: u32) -> CapturedFile {
         CapturedFile { digest, size, mode, stored: self.path(&digest) }
-    }
-
-    /// How many bytes the store holds, captures under way included.
-    pub(crate) fn used(&self) -> u64 {
-        self.state().used
     }
 
     /// Takes back one capture's pin: somebody refers to the content now, or nobody ever will.
@@ -196,21 +184,6 @@ impl Store {
             Ok(())
         })?;
         Ok(freed)
-    }
-
-    /// Copies stored content into the empty file `to`, by reference where the file system can. What was copied is compared
-    /// with the digest.
-    ///
-    /// # Errors
-    /// Reading or writing failed, or the stored content is damaged: then it is thrown away, and `to` is not to be used.
-    pub(crate) fn copy_out(&self, file: &CapturedFile, to: &File) -> Result<()> {
-        let stored = self.open_content(&file.digest)?;
-        if bytes::clone(&stored, to) {
-            return self.verify(&file.digest);
-        }
-        let path = self.path(&file.digest);
-        let (copied, size) = bytes::copy(&stored, to, u64::MAX).doing("copy", &path)?;
-        if copied == file.digest && size == file.size { Ok(()) } else { Err(self.damaged(&file.digest)) }
     }
 
     /// `None` if the file changed while it was read.

@@ -1,4 +1,5 @@
 //! Change sets, by data.
+#![expect(clippy::disallowed_methods, reason = "some instant to count from")]
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

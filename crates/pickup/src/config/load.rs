@@ -1,4 +1,5 @@
 //! The ways in: a text, a file, or no file at all.
+#![expect(clippy::disallowed_methods, reason = "this is the door to the configuration file")]
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,4 +1,5 @@
 //! A program run to its end: bounded in time and output, and stopped together with all that it started.
+#![expect(clippy::disallowed_methods, reason = "this is the door to programs")]
 
 use std::ffi::{OsStr, OsString};
 use std::future::Future;

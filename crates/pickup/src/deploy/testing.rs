@@ -1,4 +1,5 @@
 //! Units, contexts and captured files for the tests of the deployers.
+#![expect(clippy::disallowed_methods, reason = "a sandbox is a directory")]
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};

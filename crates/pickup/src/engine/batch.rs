@@ -255,6 +255,8 @@ impl Pickup {
         self.pause_until = Some(now + self.pause);
         for unit in units {
             self.since.entry(unit.clone()).or_insert(now);
+            // A change that differs in nothing was asked for by a touch or a drift, and still is.
+            self.touched.insert(unit.clone());
             self.gathering.note(now, unit.clone(), Noted::Complete);
         }
     }

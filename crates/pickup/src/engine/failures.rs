@@ -1,10 +1,12 @@
 //! What failed in one pickup: when it is tried again, and what re-arms it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::pickup::{Failure, Pickup};
 use super::transaction::Outcome;
+use crate::capture::Digest;
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content};
 use crate::journal::Quarantined;
@@ -28,6 +30,7 @@ impl Pickup {
         let common = self.deployers.iter().find(|bound| bound.name == deployer).map(|bound| bound.common.clone());
         let common = common.unwrap_or_default();
         let mut latest = None;
+        self.capture_again(now, outcome);
         for change in outcome.changes.iter() {
             let digest = change.content.as_ref().map(Content::digest);
             let before = self.failures.get(&change.path).filter(|failure| failure.record.digest == digest);
@@ -42,6 +45,18 @@ impl Pickup {
             latest = retry;
         }
         latest
+    }
+
+    /// What is not in the content store any more is looked at anew, before it is tried again.
+    fn capture_again(&mut self, now: Instant, outcome: &Outcome) {
+        let contents = outcome.changes.iter().filter_map(|change| change.content.as_ref());
+        let lost: BTreeSet<Digest> = contents
+            .flat_map(Content::files)
+            .map(|file| file.digest)
+            .filter(|digest| !self.shared.store.contains(digest))
+            .collect();
+        let places = self.known.iter().filter(|(_, known)| lost.contains(&known.digest));
+        self.relook.extend(places.map(|(place, _)| (now, place.clone())));
     }
 
     pub(super) fn failed_for_good(&mut self, outcome: &Outcome, cause: &str, undo_errors: &[String]) {
@@ -108,6 +123,11 @@ impl Pickup {
         if let Some(failure) = self.failures.get_mut(unit) {
             failure.retry = None;
             failure.is_due = true;
+            let live = self.live.get(unit).map(Content::digest);
+            if live.is_some() && live == failure.record.digest {
+                // What is live was asked for once more, after a touch or a drift; nothing differs but that.
+                self.touched.insert(unit.clone());
+            }
             self.since.entry(unit.clone()).or_insert(now);
             self.gathering.note(now, unit.clone(), Noted::Complete);
         }

@@ -36,7 +36,7 @@ impl Pickup {
 
     pub(super) fn spawn_deployment(&mut self, plan: Plan, work: Work) {
         let (generation, origin) = match &work {
-            Work::Deploy { generation, origin, .. } => (*generation, origin.clone()),
+            Work::Deploy { generation, origin, .. } => (*generation, *origin),
             Work::Recover => (0, Origin::Start),
         };
         let mut report = self.report(work);

@@ -150,6 +150,7 @@ impl Pickup {
         if let Some(known) = known
             && known.fingerprint == look.fingerprint
             && !(known.is_racy && wrote)
+            && self.shared.store.contains(&known.digest)
         {
             // A duplicate, or an open for writing that wrote nothing.
             return self.settle.forget(&place);

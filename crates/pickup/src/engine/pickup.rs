@@ -216,7 +216,7 @@ impl Pickup {
         if let Err(error) = self.begin() {
             self.troubled(&error.to_string());
         }
-        while !(self.is_stopping && !self.is_busy) {
+        while !self.is_stopping || self.is_busy {
             let deadline = self.next_deadline();
             let now = self.shared.clock.now.clone();
             let mail = self.inbox.wait(deadline, || now());

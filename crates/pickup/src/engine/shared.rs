@@ -111,6 +111,17 @@ impl Shared {
         }
     }
 
+    /// A deployer that could not use stored content may have met what a power failure tore: that is thrown away.
+    pub(super) fn doubt_stored(&self, error: &Error) {
+        let digest = error.path().and_then(|path| path.file_name()?.to_str()?.parse().ok());
+        if let Some(digest) = digest
+            && error.path() == Some(self.store.path(&digest).as_path())
+            && let Err(error) = self.store.verify(&digest)
+        {
+            tracing::warn!(%error, "stored content is captured again");
+        }
+    }
+
     /// Removes the scratch directories of a generation that is done with.
     #[expect(clippy::disallowed_methods, reason = "the engine owns the scratch directories")]
     pub(super) fn sweep_scratch(&self, pickup: &str, generation: u64) {

@@ -16,7 +16,7 @@ use crate::config::{Config, Surroundings};
 use crate::deploy::Deployer;
 use crate::deploy::dynamic::DynDeployer;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::event::{EventKind, Publisher};
+use crate::event::{EventKind, Events, Publisher};
 use crate::journal::{Hook, Journal, JournalWrite, Moment, Opened};
 use crate::source::watch::Watcher;
 
@@ -26,6 +26,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(3600);
 /// An engine that is not started yet.
 pub struct Builder {
     config: Config,
+    events: Publisher,
     registered: BTreeMap<String, Arc<dyn DynDeployer>>,
     follow: Option<(PathBuf, Surroundings)>,
     hook: Option<Hook>,
@@ -33,7 +34,7 @@ pub struct Builder {
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, registered: BTreeMap::new(), follow: None, hook: None }
+        Self { config, events: Publisher::new(), registered: BTreeMap::new(), follow: None, hook: None }
     }
 
     /// Registers a deployer of your own under the name that `deploy_to` uses.
@@ -41,6 +42,11 @@ impl Builder {
     pub fn deployer(mut self, name: impl Into<String>, deployer: impl Deployer) -> Self {
         self.registered.insert(name.into(), Arc::new(deployer));
         self
+    }
+
+    /// Subscribes to everything that happens, from the start on.
+    pub fn subscribe(&self) -> Events {
+        self.events.subscribe()
     }
 
     /// Reads the configuration again when `file` changes. A file that does not parse leaves the running one as it is.
@@ -91,7 +97,7 @@ impl Builder {
             journal: Mutex::new(journal),
             store,
             watcher: Watcher::start(),
-            events: Publisher::new(),
+            events: self.events,
             clock,
             runtime,
             cancel: CancellationToken::new(),

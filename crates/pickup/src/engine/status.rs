@@ -248,7 +248,7 @@ impl Pickup {
             removals_paused: self
                 .paused
                 .as_ref()
-                .map(|paused| RemovalsPaused { units: paused.units.len(), doubt: paused.doubt.clone() }),
+                .map(|paused| RemovalsPaused { units: paused.units.len(), doubt: paused.doubt }),
             trouble: self.trouble.clone(),
         }
     }

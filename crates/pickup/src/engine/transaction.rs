@@ -186,7 +186,10 @@ impl Transaction<'_> {
             let cx = self.context(&step.unit, bound);
             match bound.deployer.stage(&cx, &step.unit, progress.old[at].as_ref()).await {
                 Ok(receipt) => progress.staged[at] = Some(receipt),
-                Err(error) => progress.fail(at, &error, cx.take_output()),
+                Err(error) => {
+                    self.shared.doubt_stored(&error);
+                    progress.fail(at, &error, cx.take_output());
+                }
             }
         }
         if progress.failure.is_some() {

@@ -89,19 +89,6 @@ impl Journal {
         })
     }
 
-    /// Takes a unit off the list of what is live, because it was found gone, or its deployer is no more.
-    pub(crate) fn forget_live(&mut self, pickup: &str, deployer: &str, unit: &UnitPath) -> Result<()> {
-        self.write(JournalWrite::Forget, |transaction| {
-            transaction
-                .prepare_cached(
-                    "DELETE FROM live WHERE pickup = (SELECT id FROM pickup WHERE name = ?1)
-                                        AND deployer = ?2 AND path = ?3",
-                )?
-                .execute(params![pickup, deployer, path_bytes(unit)])?;
-            Ok(())
-        })
-    }
-
     /// The newest generation of which anything was committed.
     pub(crate) fn live_generation(&self, pickup: &str) -> Result<Option<u64>> {
         self.read(|view| {

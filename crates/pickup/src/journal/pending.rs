@@ -8,7 +8,6 @@ use rusqlite::{Connection, Row};
 
 use super::content::{self, index, load_json, load_kind, load_path, optional_digest};
 use super::deployment::parse_state;
-use super::history::Origin;
 use super::{Attempt, DeploymentId, Fault, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
 use crate::change::Change;
 use crate::deploy::Unit;
@@ -18,7 +17,7 @@ impl Journal {
     pub(crate) fn open_deployments(&self) -> Result<Vec<OpenDeployment>> {
         self.read(|view| {
             let mut list = view.prepare_cached(
-                "SELECT deployment.id, pickup.name, deployment.generation, deployment.origin, deployment.started_at
+                "SELECT deployment.id, pickup.name, deployment.generation
                  FROM deployment JOIN pickup ON pickup.id = deployment.pickup
                  WHERE deployment.finished_at IS NULL ORDER BY deployment.id",
             )?;
@@ -27,8 +26,6 @@ impl Journal {
                     id: DeploymentId(row.get(0)?),
                     pickup: row.get(1)?,
                     generation: row.get::<_, i64>(2)?.cast_unsigned(),
-                    origin: load_json::<Origin>(row, 3)?.unwrap_or(Origin::Change),
-                    started_at: row.get(4)?,
                     groups: Vec::new(),
                 };
                 deployment.groups = groups(view, &deployment, &self.store)?;
@@ -47,11 +44,9 @@ fn groups(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Attem
     let mut groups = states.collect::<Attempt<Vec<_>>>()?;
     let changes = changes(view, deployment, store)?;
     let mut steps = view.prepare_cached(
-        "SELECT step.in_group, step.changes, step.deployer, step.config_digest, step.path, step.kind, step.previous,
-                step.old, step.staged, live.receipt, step.content, content.size, content.files
+        "SELECT step.in_group, step.changes, step.deployer, step.path, step.kind, step.previous,
+                step.old, step.staged, step.content, content.size, content.files
          FROM step
-         JOIN deployment ON deployment.id = step.deployment
-         LEFT JOIN live ON live.pickup = deployment.pickup AND live.deployer = step.deployer AND live.path = step.path
          LEFT JOIN content ON content.key = step.content
          WHERE step.deployment = ?1 ORDER BY step.in_group, step.number",
     )?;
@@ -72,19 +67,17 @@ fn groups(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Attem
 fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, store: &Path) -> Attempt<OpenStep> {
     Ok(OpenStep {
         deployer: row.get(2)?,
-        config_digest: row.get(3)?,
         unit: Unit {
             pickup: deployment.pickup.clone(),
-            path: load_path(row, 4)?,
-            change: load_kind(row, 5)?,
-            content: content::load(row, 10, store)?,
-            previous: optional_digest(row, 6)?,
+            path: load_path(row, 3)?,
+            change: load_kind(row, 4)?,
+            content: content::load(row, 8, store)?,
+            previous: optional_digest(row, 5)?,
             generation: deployment.generation,
             changes,
         },
-        old: load_json(row, 7)?,
-        staged: load_json(row, 8)?,
-        live: load_json(row, 9)?,
+        old: load_json(row, 6)?,
+        staged: load_json(row, 7)?,
     })
 }
 

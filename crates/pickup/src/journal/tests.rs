@@ -1,4 +1,5 @@
 //! What the journal promises.
+#![expect(clippy::disallowed_methods, reason = "a journal is a file")]
 
 mod crash;
 mod model;

@@ -1,4 +1,5 @@
 //! Settling, by data: who has the file open, how we learned of it, and when.
+#![expect(clippy::disallowed_methods, reason = "some instant to count from")]
 
 use super::*;
 use crate::path::UnitPath;

@@ -2,6 +2,7 @@
 //!
 //! Three layers in gitignore syntax, each overruling the one before: the built-in list, the `.pickupignore` files from the
 //! root downwards, the `ignore` key. What they leave over must match `patterns`.
+#![expect(clippy::disallowed_methods, reason = "this is the door to `.pickupignore` files")]
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;

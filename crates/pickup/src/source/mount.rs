@@ -1,4 +1,5 @@
 //! What lies under a pickup directory: its real path, and whether its file system tells of changes.
+#![expect(clippy::disallowed_methods, reason = "this is the door to mounted file systems")]
 
 use std::path::{Path, PathBuf};
 

@@ -2,6 +2,7 @@
 //!
 //! A walk goes level by level and names each level's directories before it lists them, so that the caller can watch them
 //! first. What appears in between is then seen by the watch, by the listing, or by both, and never by neither.
+#![expect(clippy::disallowed_methods, reason = "this is the door to listings of pickup directories")]
 
 use std::ffi::OsString;
 use std::fs::{FileType, Metadata};

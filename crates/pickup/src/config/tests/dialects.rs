@@ -1,4 +1,5 @@
 //! Which dialect a text is in, and what a mistake in it costs.
+#![expect(clippy::disallowed_methods, reason = "a configuration is read from a file")]
 
 use insta::assert_snapshot;
 

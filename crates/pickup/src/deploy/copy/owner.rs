@@ -1,4 +1,5 @@
 //! `owner = "user:group"`: names looked up in `/etc/passwd` and `/etc/group`.
+#![expect(clippy::disallowed_methods, reason = "users and groups are looked up in the system's files")]
 
 use std::fs::File;
 use std::path::Path;

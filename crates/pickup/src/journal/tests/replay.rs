@@ -22,7 +22,7 @@ fn recovery_finds_everything_that_was_intended() {
     let copy = killed(dir.path());
     std::fs::rename(dir.path().join("journal.db"), dir.path().join("gone")).unwrap();
     let open = open(copy.path()).open_deployments().unwrap().remove(0);
-    assert_eq!((open.id, open.pickup.as_str(), open.generation, open.started_at), (id, "app", 1, 5));
+    assert_eq!((open.id, open.pickup.as_str(), open.generation), (id, "app", 1));
     let states: Vec<_> = open.groups.iter().map(|group| group.state).collect();
     assert_eq!(states, [GroupState::Intended, GroupState::Intended, GroupState::Intended, GroupState::Staged]);
     let last = &open.groups[3].steps[1];
@@ -71,8 +71,6 @@ fn a_commit_says_what_is_live() {
     assert!(journal.live("other").unwrap().is_empty());
     assert_eq!(journal.live_generation("app").unwrap(), Some(2));
     assert_eq!(journal.live_generation("other").unwrap(), None);
-    journal.forget_live("app", "copy", &path("b")).unwrap();
-    assert!(journal.live("app").unwrap().is_empty());
 }
 
 #[test]

@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "a lease needs a file")]
 use std::fs::{self, OpenOptions};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,3 +1,4 @@
+#![expect(clippy::disallowed_methods, reason = "some samples are files")]
 use std::io::{Cursor, Write};
 use std::process::{Command, Stdio};
 

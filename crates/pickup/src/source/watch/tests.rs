@@ -1,4 +1,5 @@
 //! The real watcher, on real directories.
+#![expect(clippy::disallowed_methods, reason = "a watcher needs a directory")]
 
 use std::fs;
 use std::sync::mpsc::{Receiver, channel};

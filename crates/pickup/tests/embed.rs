@@ -1,0 +1,83 @@
+//! The engine as the program that embeds it sees it.
+#![expect(clippy::disallowed_methods, reason = "the test arranges the disk and looks what came of it")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use pickup::config::{CopyConfig, DeployerCommon, DeployerConfig, DeployerKind};
+use pickup::{Config, Delivery, Engine, EventKind, Events, PickupConfig};
+
+/// Watches `in` and copies into `out`, both below `base`.
+fn config(base: &Path) -> Config {
+    let into = base.join("out").to_str().unwrap().to_owned();
+    let kind = DeployerKind::Copy(CopyConfig { into, mode: None, owner: None, strip: 0, durable: false });
+    let common = DeployerCommon { retry_backoff: Duration::from_millis(20), ..DeployerCommon::default() };
+    Config::default()
+        .state_dir(base.join("state"))
+        .pickup(PickupConfig::new("test", base.join("in")))
+        .deployer(DeployerConfig { name: "default".into(), kind, common })
+}
+
+async fn started(base: &Path) -> (Engine, Events) {
+    let builder = Engine::builder(config(base));
+    let events = builder.subscribe();
+    (builder.start().await.unwrap(), events)
+}
+
+/// Waits for an event; the panic names those that came instead.
+async fn wait_for(events: &mut Events, wanted: impl Fn(&EventKind) -> bool) {
+    let mut seen = Vec::new();
+    let found = tokio::time::timeout(Duration::from_secs(20), async {
+        while let Some(Delivery::Event(event)) = events.next().await {
+            if wanted(&event.kind) {
+                return;
+            }
+            seen.push(event.kind);
+        }
+        std::future::pending().await
+    });
+    if found.await.is_err() {
+        panic!("no such event among {seen:#?}");
+    }
+}
+
+fn is_deployed(kind: &EventKind) -> bool {
+    matches!(kind, EventKind::Deployed { .. })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subscriber_from_before_the_start_misses_nothing_and_sees_the_end() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("in")).unwrap();
+    std::fs::write(base.path().join("in/a"), "x").unwrap();
+    let (engine, mut events) = started(base.path()).await;
+    let Some(Delivery::Event(first)) = events.next().await else { panic!("no event") };
+    assert_eq!(first.sequence, 1);
+    wait_for(&mut events, is_deployed).await;
+    engine.shutdown().await;
+    // `engine` is still there: the end of the events is that of the engine, not of its last handle.
+    let end = tokio::time::timeout(Duration::from_secs(20), async { while events.next().await.is_some() {} });
+    end.await.expect("the events end with the engine");
+    assert!(engine.subscribe().next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_a_power_failure_tore_is_captured_again() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("in")).unwrap();
+    std::fs::write(base.path().join("in/a"), "precious").unwrap();
+    let (engine, mut events) = started(base.path()).await;
+    wait_for(&mut events, is_deployed).await;
+    engine.shutdown().await;
+    drop(engine);
+    // The right size, and zeros.
+    let digest = blake3::hash(b"precious").to_hex();
+    let stored = base.path().join("state/store").join(&digest[..2]).join(&digest[..]);
+    std::fs::remove_file(&stored).unwrap();
+    std::fs::write(&stored, [0; 8]).unwrap();
+    std::fs::remove_file(base.path().join("out/a")).unwrap();
+    let (engine, mut events) = started(base.path()).await;
+    wait_for(&mut events, is_deployed).await;
+    assert_eq!(std::fs::read(base.path().join("out/a")).unwrap(), b"precious");
+    engine.shutdown().await;
+}
