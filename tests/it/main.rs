@@ -6,3 +6,5 @@ mod daemon;
 mod program;
 mod sandbox;
 mod start;
+mod writer;
+mod zato;
