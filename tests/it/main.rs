@@ -1,1 +1,10 @@
-//! The integration binary.
+//! The promises, tested through the built daemon as a user would drive it.
+
+#![cfg(unix)]
+
+mod daemon;
+mod program;
+mod sandbox;
+mod start;
+mod writer;
+mod zato;
