@@ -6,7 +6,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::program::built;
+use crate::program::{binary, program};
 use crate::sandbox::Sandbox;
 
 /// Two deployers of both scopes: what one has and the other has not would show a torn transaction.
@@ -61,6 +61,9 @@ fn tree(directory: &Path) -> Tree {
         let Ok(entries) = fs::read_dir(&next) else { continue };
         for entry in entries {
             let path = entry.expect("an entry").path();
+            if path.file_name().is_some_and(|name| crate::daemon::is_marker(&name.to_string_lossy())) {
+                continue;
+            }
             if path.is_dir() {
                 open.push(path);
             } else {
@@ -94,7 +97,7 @@ fn put(sandbox: &Sandbox, wanted: &Tree) {
 
 /// Runs the engine until it kills itself; whether it did.
 fn crashes(sandbox: &Sandbox, write: &str, moment: &str, nth: usize) -> bool {
-    let status = Command::new(built("it", "pickup-crashing"))
+    let status = Command::new(binary("it", "pickup-crashing"))
         .arg(sandbox.path("pickup.conf"))
         .args([write, moment, &nth.to_string()])
         .status()
@@ -121,11 +124,11 @@ fn recovers(config: &str, targets: [&str; 2], write: &str, moment: &str, wanted:
         assert!(whole.contains(&true), "{write} {moment}: half of {name} is live: {text:?}");
     }
     put(&sandbox, wanted);
-    let mut daemon = sandbox.daemon();
+    let daemon = sandbox.daemon();
     daemon.sync();
-    daemon.stop();
+    let said = daemon.stop();
     let expected = [wanted.clone(), wanted.clone()];
-    assert_eq!(live(&sandbox, targets), expected, "{write} {moment}: {}", daemon.transcript());
+    assert_eq!(live(&sandbox, targets), expected, "{write} {moment}: {said}");
 }
 
 #[test]
@@ -151,7 +154,8 @@ fn a_crash_at_any_write_is_taken_back_if_the_change_is() {
 #[test]
 fn a_crash_while_a_failure_is_taken_back_leaves_the_old_version_live() {
     for moment in ["before", "after"] {
-        let broken = CONFIG.replace(r#"deploy_to = ["files", "releases"]"#, r#"deploy_to = ["files", "releases", "broken"]"#);
+        let broken =
+            CONFIG.replace(r#"deploy_to = ["files", "releases"]"#, r#"deploy_to = ["files", "releases", "broken"]"#);
         let broken = format!("{broken}\n[deployer.broken]\nkind = \"exec\"\ncommand = [\"/bin/false\"]\nretry = 0\n");
         let sandbox = Sandbox::new().config(CONFIG);
         put(&sandbox, &first());
@@ -159,11 +163,11 @@ fn a_crash_while_a_failure_is_taken_back_leaves_the_old_version_live() {
         put(&sandbox, &second());
         let sandbox = sandbox.config(&broken);
         assert!(crashes(&sandbox, "revert", moment, 1), "no revert {moment}");
-        let mut daemon = sandbox.daemon();
-        daemon.wait_for_log("failed; the old version stays");
-        daemon.stop();
+        let daemon = sandbox.start(Command::new(program()));
+        daemon.wait_for(|line| line.message == "failed; the old version stays");
+        let said = daemon.stop();
         let expected = [first(), first()];
-        assert_eq!(live(&sandbox, ["files", "releases/current"]), expected, "{moment}: {}", daemon.transcript());
+        assert_eq!(live(&sandbox, ["files", "releases/current"]), expected, "{moment}: {said}");
     }
 }
 
@@ -173,22 +177,23 @@ fn kill_9_under_load_loses_nothing() {
     let sandbox = Sandbox::new().config(BY_UNIT);
     let mut wanted = Tree::new();
     for round in 0..ROUNDS {
-        let mut daemon = sandbox.daemon();
+        let daemon = sandbox.daemon();
         for file in 0..20 {
             let (name, text) = (format!("f{file}"), format!("round {round}, file {file}: {}", "x".repeat(round * 997)));
             sandbox.write(format!("in/{name}"), &text);
             wanted.insert(name, text);
         }
         // Some rounds die while nothing is deployed yet, some in the middle, some when all is done.
-        daemon.wait_for_deployed_count(round * 5 % 20);
+        let enough = round * 5 % 20;
+        daemon.wait_until("some to be live", |log| log.deployed.values().sum::<usize>() >= enough);
         daemon.kill();
         for (name, text) in live(&sandbox, ["files", "more"]).into_iter().flatten() {
             let is_whole = text.starts_with("round ") && text.ends_with(['x', ' ']);
             assert!(name.contains(".pickup-") || is_whole, "half of {name} is live: {text:?}");
         }
     }
-    let mut daemon = sandbox.daemon();
+    let daemon = sandbox.daemon();
     daemon.sync();
-    daemon.stop();
-    assert_eq!(live(&sandbox, ["files", "more"]), [wanted.clone(), wanted], "{}", daemon.transcript());
+    let said = daemon.stop();
+    assert_eq!(live(&sandbox, ["files", "more"]), [wanted.clone(), wanted], "{said}");
 }

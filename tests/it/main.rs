@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+mod crash;
 mod daemon;
 mod program;
 mod sandbox;

@@ -1,7 +1,9 @@
 //! The name of an artifact: its path below the pickup directory, in the bytes the file system gave.
 
+use std::cmp::Ordering;
 use std::ffi::OsStr;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -10,7 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 ///
 /// Names that are not UTF-8 are kept byte for byte. Serialised as a string, or as `{"bytes": "<hex>"}` where
 /// a name is not UTF-8.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default)]
 pub struct UnitPath(PathBuf);
 
 impl UnitPath {
@@ -66,7 +68,8 @@ impl UnitPath {
 
     /// Whether this path is `other` or lies below it.
     pub fn starts_with(&self, other: &Self) -> bool {
-        self.0.starts_with(&other.0)
+        let (path, top) = (self.bytes(), other.bytes());
+        path.strip_prefix(top).is_some_and(|rest| top.is_empty() || rest.is_empty() || rest[0] == SEPARATOR)
     }
 
     /// This path as seen from `base`, or `None` if it does not lie below it.
@@ -74,6 +77,50 @@ impl UnitPath {
         self.0.strip_prefix(&base.0).ok().map(|rest| Self(rest.to_path_buf()))
     }
 }
+
+// The path is normalised when it is made, so that bytes tell everything: the standard library's comparison takes paths
+// apart anew each time, which is a third of a start with 100,000 files.
+
+impl UnitPath {
+    fn bytes(&self) -> &[u8] {
+        self.0.as_os_str().as_encoded_bytes()
+    }
+}
+
+impl PartialEq for UnitPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes() == other.bytes()
+    }
+}
+
+impl Eq for UnitPath {}
+
+impl PartialOrd for UnitPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// By component, so that everything below a path is one range that begins with it.
+impl Ord for UnitPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (one, other) = (self.bytes(), other.bytes());
+        match one.iter().zip(other).position(|(one, other)| one != other) {
+            // A separator ends a component, and the shorter component comes first.
+            Some(at) => (one[at] != SEPARATOR, one[at]).cmp(&(other[at] != SEPARATOR, other[at])),
+            None => one.len().cmp(&other.len()),
+        }
+    }
+}
+
+impl Hash for UnitPath {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.bytes().hash(state);
+    }
+}
+
+/// The byte between two components.
+const SEPARATOR: u8 = std::path::MAIN_SEPARATOR as u8;
 
 impl fmt::Display for UnitPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,6 +208,18 @@ mod tests {
             assert_eq!(UnitPath::new(bad), None, "{bad}");
         }
         assert_eq!(UnitPath::new("./a//b/").unwrap().as_path(), Path::new("a/b"));
+    }
+
+    proptest::proptest! {
+        /// The bytes say what the standard library says.
+        #[test]
+        fn the_order_is_that_of_components(one in "[a-c/!]{0,8}", other in "[a-c/!]{0,8}") {
+            let paths = (UnitPath::new(one.trim_matches('/')), UnitPath::new(other.trim_matches('/')));
+            let (Some(one), Some(other)) = paths else { return Ok(()) };
+            proptest::prop_assert_eq!(one.cmp(&other), one.as_path().cmp(other.as_path()));
+            proptest::prop_assert_eq!(one == other, one.as_path() == other.as_path());
+            proptest::prop_assert_eq!(one.starts_with(&other), one.as_path().starts_with(other.as_path()));
+        }
     }
 
     #[cfg(unix)]

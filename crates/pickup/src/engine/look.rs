@@ -125,7 +125,7 @@ impl Pickup {
             // What was known of it stays; only the answer to "why" changes.
             Sight::Unreadable(reason) => {
                 self.settle.forget(&place);
-                self.relook.insert((now + RELOOK * 30, place.clone()));
+                self.relook.insert((now + RELOOK * 5, place.clone()));
                 self.refuse(place, format!("it cannot be read: {reason}"));
             }
             Sight::Refused(reason) => {
