@@ -7,5 +7,6 @@ mod daemon;
 mod program;
 mod sandbox;
 mod start;
+mod watch;
 mod writer;
 mod zato;

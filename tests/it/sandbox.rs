@@ -80,7 +80,8 @@ impl Sandbox {
     pub fn script(self, path: &str, text: &str) -> Self {
         use std::io::Write;
         let mut options = fs::File::options();
-        let mut file = options.create(true).write(true).mode(0o755).open(self.path(path)).expect("make a script");
+        let mut file =
+            options.create(true).truncate(true).write(true).mode(0o755).open(self.path(path)).expect("make a script");
         write!(file, "#!/bin/sh\n{text}\n").expect("write a script");
         drop(file);
         self

@@ -292,6 +292,23 @@ fn a_root_that_is_deleted_and_made_again_is_watched_again() {
 }
 
 #[test]
+fn a_root_that_is_made_again_empty_is_not_an_order_to_undeploy() {
+    both_ways(
+        |sandbox| sandbox.file("in/a.py", "x"),
+        |sandbox, daemon| {
+            daemon.wait_deployed("a.py", 1);
+            sandbox.remove_all("in");
+            sandbox.make("in");
+            daemon.wait_for(|line| line.message.starts_with("removals are paused"));
+            sandbox.write("in/b.py", "y");
+            is_live(sandbox, daemon, "b.py", 1, "y");
+            assert_eq!(daemon.all_removed(), BTreeMap::new());
+            holds(sandbox, [("a.py", "x"), ("b.py", "y")]);
+        },
+    );
+}
+
+#[test]
 fn an_empty_file_is_deployed() {
     both_ways(
         |sandbox| sandbox,

@@ -17,6 +17,7 @@ mod follow;
 mod hold;
 mod inbox;
 mod lane;
+mod links;
 mod look;
 mod offline;
 mod pickup;

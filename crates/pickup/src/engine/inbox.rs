@@ -86,17 +86,17 @@ mod tests {
     fn too_many_hints_become_one_overflow() {
         let inbox = Inbox::<()>::new();
         for root in 0..NOTICES_MAX + 1 {
-            inbox.notice(Notice::Anchor { root });
+            inbox.notice(Notice::Anchor { root, is_exchanged: true });
         }
         let mail = inbox.wait(None, Instant::now);
-        assert_eq!(mail.notices, [Notice::Overflow, Notice::Anchor { root: NOTICES_MAX }]);
+        assert_eq!(mail.notices, [Notice::Overflow, Notice::Anchor { root: NOTICES_MAX, is_exchanged: true }]);
     }
 
     #[test]
     fn equal_hints_in_a_row_are_one() {
         let inbox = Inbox::<()>::new();
         for _ in 0..1000 {
-            inbox.notice(Notice::Anchor { root: 0 });
+            inbox.notice(Notice::Anchor { root: 0, is_exchanged: true });
         }
         assert_eq!(inbox.wait(None, Instant::now).notices.len(), 1);
     }

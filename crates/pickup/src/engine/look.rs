@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::links;
 use super::pickup::{Known, Pickup};
 use crate::capture::Digest;
 use crate::capture::store::Captured;
@@ -39,7 +40,12 @@ impl Pickup {
                     let known = hints.entry(place).or_insert(hint);
                     *known = stronger(*known, hint);
                 }
-                Notice::Anchor { root } => self.root_moved(now, root),
+                Notice::Anchor { root, is_exchanged } => {
+                    if self.root_moved(now, root, is_exchanged) {
+                        // All of it has been seen, and the removal of each file was no wish.
+                        hints.retain(|place, _| place.root != root);
+                    }
+                }
                 Notice::Overflow => {
                     let reason = "the kernel's event queue overflowed";
                     tracing::warn!(pickup = self.config.name, "{reason}; everything is compared again");
@@ -54,13 +60,23 @@ impl Pickup {
         for (place, hint) in hints {
             self.heard(now, place, hint);
         }
+        self.shared.watcher.forget_left();
     }
 
     fn heard(&mut self, now: Instant, place: Place, hint: Option<Hint>) {
         let Some(real) = self.roots[place.root].real().cloned() else { return };
+        let leading_here = self.links.leading_to(&real.join(place.path.as_path()));
+        self.heard_name(now, &real, place, hint);
+        for link in leading_here {
+            self.look(now, link, hint.unwrap_or(Hint::Scan));
+        }
+    }
+
+    fn heard_name(&mut self, now: Instant, real: &Path, place: Place, hint: Option<Hint>) {
         if place.path.is_root() {
             // The root itself was moved, removed, or its attributes changed.
-            return self.root_moved(now, place.root);
+            self.root_moved(now, place.root, !matches!(hint, Some(Hint::Attributes)));
+            return;
         }
         let absolute = real.join(place.path.as_path());
         match kind_of(&absolute) {
@@ -114,8 +130,11 @@ impl Pickup {
             }
         }
         let Some(real) = self.roots[place.root].real().cloned() else { return };
+        // Before the look: a link that is exchanged afterwards is told of once more.
+        let hops = links::hops(&real.join(place.path.as_path()));
         let known = self.known.get(&place).copied();
         let fingerprint = known.as_ref().map(|known| &known.fingerprint);
+        let link = place.clone();
         match self.probe.look(&real, &place, self.config.symlinks, hint, fingerprint) {
             Sight::File { fingerprint, hint, writer, shape } => {
                 self.refused.remove(&place);
@@ -133,6 +152,7 @@ impl Pickup {
                 self.refuse(place, reason);
             }
         }
+        self.links.note(link, hops);
     }
 
     fn refuse(&mut self, place: Place, reason: String) {
@@ -261,6 +281,7 @@ impl Pickup {
             self.gathering.note(now, self.unit_of(&pending.path), Noted::Gone);
         }
         self.refused.retain(|refused, _| !below(refused));
+        self.links.forget(below);
         self.relook.retain(|(_, waiting)| !below(waiting));
         for gone in known {
             self.known.remove(&gone);

@@ -6,12 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use globset::GlobSet;
 use tokio::sync::oneshot;
 
 use super::inbox::{Inbox, Mail};
+use super::links::Links;
 use super::shared::{Bound, Shared};
 use super::status::{Explanation, PickupStatus, SyncReport};
 use super::transaction::{Outcome, Owed};
@@ -109,6 +110,8 @@ pub(super) enum RootState {
         real: PathBuf,
         device: u64,
         inode: u64,
+        /// Inode numbers are given out again; `None` where the file system keeps no birth times.
+        born: Option<SystemTime>,
     },
     Missing {
         reason: String,
@@ -170,6 +173,8 @@ pub(super) struct Pickup {
     pub unsaved: BTreeSet<Place>,
     /// What is there and is never deployed, or cannot be judged, and why.
     pub refused: BTreeMap<Place, String>,
+    /// The symlinks among what is known or refused.
+    pub links: Links,
     /// What was acknowledged, by unit.
     pub live: BTreeMap<UnitPath, Content>,
     pub generation: Option<u64>,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::links;
 use super::pickup::{Pickup, Root, RootState};
 use crate::change::gather::Noted;
 use crate::config::WatchMode;
@@ -32,7 +33,7 @@ impl Pickup {
         if self.next_poll.is_some_and(|at| at <= now) {
             for root in 0..self.roots.len() {
                 if self.roots[root].polling.is_some() {
-                    self.root_moved(now, root);
+                    self.root_moved(now, root, false);
                     self.rescan_root(now, root);
                 } else {
                     for path in self.roots[root].unwatched.clone() {
@@ -55,14 +56,22 @@ impl Pickup {
         self.next_poll = (polls && self.is_watching()).then(|| now + self.config.poll_interval);
     }
 
-    /// Something on the way to the root changed: if it leads elsewhere now, all that is compared.
-    pub(super) fn root_moved(&mut self, now: Instant, root: usize) {
+    /// Something on the way to the root changed: if it leads elsewhere now, all that is compared. `is_exchanged` says that
+    /// it does, although the new directory may look like the old one: inode numbers are given out again.
+    ///
+    /// Says whether all was compared.
+    pub(super) fn root_moved(&mut self, now: Instant, root: usize, is_exchanged: bool) -> bool {
         let before = self.roots[root].state.clone();
         self.find_root(root);
-        if self.roots[root].state != before {
-            self.rescan_root(now, root);
-            self.schedule_poll(now);
+        if !is_exchanged && self.roots[root].state == before {
+            return false;
         }
+        // Whoever takes the directory away does not mean each file in it.
+        self.roots[root].is_listed = false;
+        self.seen_removed.clear();
+        self.rescan_root(now, root);
+        self.schedule_poll(now);
+        true
     }
 
     /// Resolves the root, says so if it came or went, and keeps watch over the way to it.
@@ -204,6 +213,10 @@ impl Pickup {
     fn compare_listing(&mut self, now: Instant, top: &Place, walked: Walked, hint: Hint) {
         let root = top.root;
         let Some(real) = self.roots[root].real().cloned() else { return };
+        for path in walked.links {
+            let hops = links::hops(&real.join(path.as_path()));
+            self.links.note(Place { root, path }, hops);
+        }
         let mut listed = BTreeSet::new();
         for path in walked.files {
             let place = Place { root, path };
@@ -271,7 +284,12 @@ fn resolve(path: &Path) -> RootState {
             let fingerprint = Fingerprint::of(&metadata);
             #[expect(clippy::disallowed_methods, reason = "a directory that cannot be listed is not to be had")]
             match std::fs::read_dir(&real) {
-                Ok(_) => RootState::Present { real, device: fingerprint.dev, inode: fingerprint.ino },
+                Ok(_) => RootState::Present {
+                    real,
+                    device: fingerprint.dev,
+                    inode: fingerprint.ino,
+                    born: metadata.created().ok(),
+                },
                 Err(error) => missing(format!("it cannot be listed: {error}")),
             }
         }

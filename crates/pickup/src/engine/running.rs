@@ -11,6 +11,7 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::oneshot;
 
 use super::inbox::Inbox;
+use super::links::Links;
 use super::pickup::{Message, Pickup, Root};
 use super::shared::{Bound, Shared};
 use super::status::{Explanation, PickupStatus, State};
@@ -322,6 +323,7 @@ impl Parts {
             known: BTreeMap::new(),
             unsaved: BTreeSet::new(),
             refused: BTreeMap::new(),
+            links: Links::default(),
             live: BTreeMap::new(),
             generation: None,
             last_success: None,

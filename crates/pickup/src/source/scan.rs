@@ -95,6 +95,8 @@ pub(crate) struct Tree<'a> {
 pub(crate) struct Walked {
     /// All that the rules take and that is no directory: files, but also what only a probe can refuse with a reason.
     pub files: Vec<UnitPath>,
+    /// Those of `files` that are symlinks.
+    pub links: Vec<UnitPath>,
     /// The directories that were listed to their end, the first one included.
     pub directories: Vec<UnitPath>,
     /// Names that the rules leave alone. What lies below an ignored directory is not counted.
@@ -167,6 +169,9 @@ fn walk_one(tree: &Tree<'_>, directory: UnitPath, rules: &mut Rules, walked: &mu
         if !rules.takes(tree.index, &path, is_directory) {
             walked.ignored_count += 1;
         } else if !is_directory {
+            if entry.kind == EntryKind::Symlink {
+                walked.links.push(path.clone());
+            }
             walked.files.push(path);
         } else if tree.recursive {
             match entry.kind {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -23,8 +24,9 @@ pub(crate) enum Notice {
     /// Something happened to an entry of a watched directory, or to the directory itself. No hint: it was removed, or
     /// renamed away.
     Entry { place: Place, hint: Option<Hint> },
-    /// A name on the way to a root was made, removed or exchanged.
-    Anchor { root: usize },
+    /// Something happened to a name on the way to a root. `is_exchanged`: it was made, removed or renamed, and whatever
+    /// lies there now is another, even if it has the inode number of the former.
+    Anchor { root: usize, is_exchanged: bool },
     /// The kernel's queue overflowed: anything may have happened.
     Overflow,
 }
@@ -69,6 +71,8 @@ struct Routes {
     points: BTreeMap<PathBuf, Point>,
     /// The kernel has one watch an inode, whatever it is called.
     by_inode: HashMap<Inode, PathBuf>,
+    /// Where directories were renamed away from.
+    left: Vec<PathBuf>,
 }
 
 /// Device and inode number.
@@ -77,6 +81,8 @@ type Inode = (u64, u64);
 struct Point {
     inode: Inode,
     targets: Vec<(Subscriber, Target)>,
+    /// The watch may be that of a directory that is not there any more, and notify would not set a second one.
+    is_doubted: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -97,7 +103,7 @@ impl Watcher {
             Ok(event) => lock(&heard).deliver(&event),
             Err(error) => {
                 tracing::warn!(%error, "the watcher reports an error; everything is compared again");
-                lock(&heard).broadcast(&Notice::Overflow);
+                lock(&heard).overflowed();
             }
         };
         let notify =
@@ -122,12 +128,10 @@ impl Watcher {
 
     /// Ends every watch of the subscriber.
     pub(crate) fn unsubscribe(&self, subscriber: Subscriber) {
-        let orphans = {
-            let mut routes = lock(&self.routes);
+        self.unwatch(|routes| {
             routes.sinks.remove(&subscriber);
             routes.drop_targets(subscriber, |_| true)
-        };
-        self.unwatch(&orphans);
+        });
     }
 
     /// Ends the subscriber's watches that lead to `root`.
@@ -136,38 +140,54 @@ impl Watcher {
             Target::Directory(place) => place.root == root,
             Target::Anchor { root: anchored, .. } => *anchored == root,
         };
-        let orphans = lock(&self.routes).drop_targets(subscriber, leads_there);
-        self.unwatch(&orphans);
+        self.unwatch(|routes| routes.drop_targets(subscriber, leads_there));
     }
 
-    fn unwatch(&self, paths: &[PathBuf]) {
-        let Ok(notify) = &self.notify else { return };
-        for path in paths {
+    /// Ends the watches of directories that were renamed to where nobody looks.
+    pub(crate) fn forget_left(&self) {
+        self.unwatch(Routes::drop_left);
+    }
+
+    fn unwatch(&self, orphans: impl FnOnce(&mut Routes) -> Vec<PathBuf>) {
+        // Held first, as by `watch`: nobody may find a watch standing that is about to end.
+        let notify = self.notify.as_ref().ok().map(lock);
+        let paths = orphans(&mut lock(&self.routes));
+        let Some(mut notify) = notify else { return };
+        for path in &paths {
             // It may be gone already, and notify has forgotten it then.
-            let _ = lock(notify).unwatch(path);
+            let _ = notify.unwatch(path);
         }
     }
 
     /// Watches directories, and gives back those that could not be watched. A directory that is watched already is
-    /// watched anew: the watch may have died with a former directory of that name.
+    /// watched anew if its watch may have died with a former directory of that name.
     pub(crate) fn watch(&self, subscriber: Subscriber, wanted: &[(PathBuf, Target)]) -> Vec<(usize, Failure)> {
         let notify = match &self.notify {
             Ok(notify) => notify,
             Err(reason) => return (0..wanted.len()).map(|at| (at, Failure::Limit(reason.clone()))).collect(),
         };
+        // Held to the end: nobody may list a directory while another takes away its doubted watch.
+        let mut notify = lock(notify);
         let mut failures = Vec::new();
         let mut batch: Vec<(usize, PathBuf)> = Vec::new();
         for (at, (path, target)) in wanted.iter().enumerate() {
             match inode(path) {
                 // The route stands before the watch, so that its first event finds its way.
-                Ok(inode) => batch.push((at, lock(&self.routes).add(path, inode, subscriber, target.clone()))),
+                Ok(inode) => {
+                    let (path, is_doubted) = lock(&self.routes).add(path, inode, subscriber, target.clone());
+                    if is_doubted {
+                        // It may be gone already, and notify has forgotten it then.
+                        let _ = notify.unwatch(&path);
+                    }
+                    batch.push((at, path));
+                }
                 Err(failure) => failures.push((at, failure)),
             }
         }
         let mut start = 0;
         while start < batch.len() {
             let operations = batch[start..].iter().map(|(_, path)| PathOp::watch_non_recursive(path)).collect();
-            let Err(error) = lock(notify).update_paths(operations) else { break };
+            let Err(error) = notify.update_paths(operations) else { break };
             let failed = batch.len() - error.remaining.len() - usize::from(error.origin.is_some());
             let failure = failure(&error.source);
             let is_limit = matches!(failure, Failure::Limit(_));
@@ -225,28 +245,77 @@ fn identity(_metadata: &std::fs::Metadata, path: &Path) -> Inode {
 }
 
 impl Routes {
-    /// Adds a route and gives the path to watch: the one the inode is already watched under, if it still is.
-    fn add(&mut self, path: &Path, inode_now: Inode, subscriber: Subscriber, target: Target) -> PathBuf {
+    /// Adds a route and gives the path to watch: the one the inode is already watched under, if it still is. Says also
+    /// whether a watch that stands there is doubted.
+    fn add(&mut self, path: &Path, inode_now: Inode, subscriber: Subscriber, target: Target) -> (PathBuf, bool) {
         if let Some(stale) = self.points.get(path).filter(|point| point.inode != inode_now) {
             self.by_inode.remove(&stale.inode);
         }
         let known = self.by_inode.get(&inode_now).filter(|known| inode(known) == Ok(inode_now)).cloned();
         let path = known.unwrap_or_else(|| path.to_path_buf());
         self.by_inode.insert(inode_now, path.clone());
-        let point = self.points.entry(path.clone()).or_insert(Point { inode: inode_now, targets: Vec::new() });
+        let new = || Point { inode: inode_now, targets: Vec::new(), is_doubted: false };
+        let point = self.points.entry(path.clone()).or_insert_with(new);
+        let is_doubted = std::mem::take(&mut point.is_doubted) || point.inode != inode_now;
         point.inode = inode_now;
         if !point.targets.iter().any(|known| known.0 == subscriber && known.1 == target) {
             point.targets.push((subscriber, target));
         }
-        path
+        (path, is_doubted)
+    }
+
+    /// The paths at and below `path` that are watched.
+    fn below(&self, path: &Path) -> Vec<PathBuf> {
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let below = self.points.range::<Path, _>(from).map(|(known, _)| known);
+        below.take_while(|known| known.starts_with(path)).cloned().collect()
+    }
+
+    /// A name was removed: so was all below it, and notify has forgotten it as well.
+    fn removed(&mut self, path: &Path) {
+        for gone in self.below(path) {
+            self.drop_point(&gone);
+        }
+    }
+
+    /// A name was renamed away: notify keeps the watches below it, which tell of another place now.
+    fn left(&mut self, path: &Path) {
+        let below = self.below(path);
+        if below.is_empty() {
+            return;
+        }
+        for moved in &below {
+            self.points.entry(moved.clone()).and_modify(|point| point.is_doubted = true);
+        }
+        self.left.push(path.to_path_buf());
+    }
+
+    /// Drops the routes of directories that were renamed away and not made again; gives their paths.
+    fn drop_left(&mut self) -> Vec<PathBuf> {
+        let mut orphans = Vec::new();
+        for path in std::mem::take(&mut self.left) {
+            let is_orphan = |path: &PathBuf| {
+                self.points.get(path).is_some_and(|point| point.is_doubted && inode(path) != Ok(point.inode))
+            };
+            let below: Vec<PathBuf> = self.below(&path).into_iter().filter(is_orphan).collect();
+            below.iter().for_each(|path| self.drop_point(path));
+            orphans.extend(below);
+        }
+        orphans
+    }
+
+    fn drop_point(&mut self, path: &Path) {
+        let Some(point) = self.points.remove(path) else { return };
+        if self.by_inode.get(&point.inode).is_some_and(|known| known == path) {
+            self.by_inode.remove(&point.inode);
+        }
     }
 
     fn remove(&mut self, path: &Path, subscriber: Subscriber, target: &Target) {
         let Some(point) = self.points.get_mut(path) else { return };
         point.targets.retain(|known| known.0 != subscriber || known.1 != *target);
         if point.targets.is_empty() {
-            self.by_inode.remove(&point.inode);
-            self.points.remove(path);
+            self.drop_point(path);
         }
     }
 
@@ -257,12 +326,14 @@ impl Routes {
         }
         let orphans: Vec<PathBuf> =
             self.points.iter().filter(|(_, point)| point.targets.is_empty()).map(|(path, _)| path.clone()).collect();
-        for path in &orphans {
-            if let Some(point) = self.points.remove(path) {
-                self.by_inode.remove(&point.inode);
-            }
-        }
+        orphans.iter().for_each(|path| self.drop_point(path));
         orphans
+    }
+
+    /// Everybody has to compare everything, and no watch is known to stand: the event that it died may be lost.
+    fn overflowed(&mut self) {
+        self.points.values_mut().for_each(|point| point.is_doubted = true);
+        self.broadcast(&Notice::Overflow);
     }
 
     fn broadcast(&self, notice: &Notice) {
@@ -271,9 +342,9 @@ impl Routes {
         }
     }
 
-    fn deliver(&self, event: &notify::Event) {
+    fn deliver(&mut self, event: &notify::Event) {
         if event.need_rescan() {
-            return self.broadcast(&Notice::Overflow);
+            return self.overflowed();
         }
         let hint = match event.kind {
             EventKind::Create(_) => Some(Hint::Created),
@@ -290,6 +361,15 @@ impl Routes {
         };
         for path in &event.paths {
             self.deliver_path(path, hint);
+            match event.kind {
+                EventKind::Remove(_) => self.removed(path),
+                EventKind::Modify(ModifyKind::Name(RenameMode::From)) => self.left(path),
+                EventKind::Any
+                | EventKind::Access(_)
+                | EventKind::Create(_)
+                | EventKind::Modify(_)
+                | EventKind::Other => {}
+            }
         }
     }
 
@@ -310,6 +390,7 @@ impl Routes {
     }
 
     fn send(&self, subscriber: Subscriber, target: &Target, name: Option<&OsStr>, hint: Option<Hint>) {
+        let is_exchanged = !matches!(hint, Some(Hint::Attributes));
         let Some(sink) = self.sinks.get(&subscriber) else { return };
         match (target, name) {
             (Target::Directory(place), Some(name)) => {
@@ -317,13 +398,13 @@ impl Routes {
                 sink(Notice::Entry { place, hint });
             }
             (Target::Directory(place), None) => sink(Notice::Entry { place: place.clone(), hint }),
-            // Attributes of a directory on the way say nothing about where the way leads.
+            // What is written on the way says nothing about where the way leads.
             (Target::Anchor { .. }, _) if matches!(hint, Some(Hint::Written | Hint::Closed)) => {}
             (Target::Anchor { root, name: wanted }, Some(name)) if wanted == name => {
-                sink(Notice::Anchor { root: *root })
+                sink(Notice::Anchor { root: *root, is_exchanged })
             }
             (Target::Anchor { .. }, Some(_)) => {}
-            (Target::Anchor { root, .. }, None) => sink(Notice::Anchor { root: *root }),
+            (Target::Anchor { root, .. }, None) => sink(Notice::Anchor { root: *root, is_exchanged }),
         }
     }
 }

@@ -107,7 +107,50 @@ fn an_anchor_tells_of_its_name_only() {
     assert_eq!(heard.watcher.watch(heard.subscriber, &[(directory.path().to_path_buf(), target)]), []);
     fs::create_dir(directory.path().join("other")).unwrap();
     fs::create_dir(directory.path().join("wanted")).unwrap();
-    assert_eq!(heard.notices.recv_timeout(Duration::from_secs(10)), Ok(Notice::Anchor { root: 3 }));
+    assert_eq!(heard.notices.recv_timeout(Duration::from_secs(10)), Ok(Notice::Anchor { root: 3, is_exchanged: true }));
+}
+
+#[test]
+fn a_directory_exchanged_with_another_is_watched_to_its_depth() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |below: &str| directory.path().join(below);
+    fs::create_dir_all(path("tree/in/deep")).unwrap();
+    fs::create_dir_all(path("other/deep")).unwrap();
+    let heard = Heard::start();
+    let watch = || {
+        for below in ["", "in", "in/deep"] {
+            heard.directory(&path("tree").join(below), below);
+        }
+    };
+    watch();
+    fs::rename(path("tree/in"), path("former")).unwrap();
+    heard.wait_for(entry("in", None));
+    fs::rename(path("other"), path("tree/in")).unwrap();
+    heard.wait_for(entry("in", Some(Hint::MovedIn)));
+    watch();
+    fs::write(path("tree/in/deep/a"), "x").unwrap();
+    heard.wait_for(entry("in/deep/a", Some(Hint::Closed)));
+}
+
+#[test]
+fn a_directory_that_was_renamed_away_is_forgotten_with_all_below() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |below: &str| directory.path().join(below);
+    fs::create_dir_all(path("tree/in/deep")).unwrap();
+    let heard = Heard::start();
+    for below in ["", "in", "in/deep"] {
+        heard.directory(&path("tree").join(below), below);
+    }
+    fs::rename(path("tree/in"), path("former")).unwrap();
+    heard.wait_for(entry("in", None));
+    heard.watcher.forget_left();
+    fs::write(path("former/deep/a"), "x").unwrap();
+    fs::write(path("tree/end"), "x").unwrap();
+    heard.wait_for(|notice| {
+        assert!(!entry("in/deep/a", Some(Hint::Closed))(notice), "it is not below the root any more");
+        entry("end", Some(Hint::Closed))(notice)
+    });
+    assert_eq!(lock(&heard.watcher.routes).points.len(), 1);
 }
 
 #[test]
