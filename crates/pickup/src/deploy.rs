@@ -31,12 +31,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::capture::Digest;
+use crate::capture::{CapturedFile, Digest};
 use crate::change::{Change, ChangeKind, Content};
 use crate::error::Result;
 use crate::path::UnitPath;
 
-pub use closure::from_fn;
+pub use closure::{FromFn, from_fn};
 #[cfg(unix)]
 pub use copy::Copy;
 #[cfg(unix)]
@@ -105,6 +105,14 @@ impl Unit {
     /// The identity of the content, if there is content.
     pub fn digest(&self) -> Option<Digest> {
         self.content.as_ref().map(Content::digest)
+    }
+
+    /// The captured file, if the unit is one file and is not removed.
+    pub fn file(&self) -> Option<&CapturedFile> {
+        match &self.content {
+            Some(Content::File(file)) => Some(file),
+            Some(Content::Tree(_)) | None => None,
+        }
     }
 }
 
