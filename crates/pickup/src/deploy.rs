@@ -31,12 +31,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::capture::Digest;
-use crate::change::{Change, ChangeKind, Content};
 use crate::error::Result;
-use crate::path::UnitPath;
 
-pub use closure::from_fn;
+pub use crate::plan::{Scope, Unit, Verdict};
+pub use closure::{FromFn, from_fn};
 #[cfg(unix)]
 pub use copy::Copy;
 #[cfg(unix)]
@@ -50,26 +48,6 @@ pub trait Receipt: Serialize + DeserializeOwned + Send + Sync + 'static {}
 
 impl<T: Serialize + DeserializeOwned + Send + Sync + 'static> Receipt for T {}
 
-/// What one call of a deployer is about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Scope {
-    /// One unit at a time.
-    #[default]
-    Unit,
-    /// The whole pickup at once: the unit's path is empty, its content is the tree of everything that is to be live,
-    /// and [`Unit::changes`] says what changed.
-    Pickup,
-}
-
-/// Whether a deployer takes a unit.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It does.
-    Accepted,
-    /// It does not, for this reason; the other deployers of the pickup are asked all the same.
-    Refused(String),
-}
-
 /// What became of something that was live.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,32 +58,6 @@ pub enum Observed {
     Drifted(String),
     /// It is not there any more.
     Gone,
-}
-
-/// One unit of work for a deployer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Unit {
-    /// The name of the pickup.
-    pub pickup: String,
-    /// The path below the pickup directory; empty for the whole of it.
-    pub path: UnitPath,
-    /// What happened to it.
-    pub change: ChangeKind,
-    /// What it consists of; `None` exactly when it is removed.
-    pub content: Option<Content>,
-    /// The digest that was live before, if any was.
-    pub previous: Option<Digest>,
-    /// The generation this becomes part of, counted from 1 for each pickup.
-    pub generation: u64,
-    /// The changes this unit stands for: itself, or in [`Scope::Pickup`] all of the change set.
-    pub changes: Arc<[Change]>,
-}
-
-impl Unit {
-    /// The identity of the content, if there is content.
-    pub fn digest(&self) -> Option<Digest> {
-        self.content.as_ref().map(Content::digest)
-    }
 }
 
 /// What a deployer may use while it works: everything from outside comes through here, so that tests are deterministic.

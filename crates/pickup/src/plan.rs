@@ -5,12 +5,68 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::Serialize;
+
+use crate::capture::{CapturedFile, Digest};
 use crate::change::{Change, ChangeKind, Content, TreeFile};
-use crate::deploy::{Scope, Unit, Verdict};
 use crate::path::UnitPath;
 
 #[cfg(test)]
 mod tests;
+
+/// What one call of a deployer is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// One unit at a time.
+    #[default]
+    Unit,
+    /// The whole pickup at once: the unit's path is empty, its content is the tree of everything that is to be live,
+    /// and [`Unit::changes`] says what changed.
+    Pickup,
+}
+
+/// Whether a deployer takes a unit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does.
+    Accepted,
+    /// It does not, for this reason; the other deployers of the pickup are asked all the same.
+    Refused(String),
+}
+
+/// One unit of work for a deployer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unit {
+    /// The name of the pickup.
+    pub pickup: String,
+    /// The path below the pickup directory; empty for the whole of it.
+    pub path: UnitPath,
+    /// What happened to it.
+    pub change: ChangeKind,
+    /// What it consists of; `None` exactly when it is removed.
+    pub content: Option<Content>,
+    /// The digest that was live before, if any was.
+    pub previous: Option<Digest>,
+    /// The generation this becomes part of, counted from 1 for each pickup.
+    pub generation: u64,
+    /// The changes this unit stands for: itself, or in [`Scope::Pickup`] all of the change set.
+    pub changes: Arc<[Change]>,
+}
+
+impl Unit {
+    /// The identity of the content, if there is content.
+    pub fn digest(&self) -> Option<Digest> {
+        self.content.as_ref().map(Content::digest)
+    }
+
+    /// The captured file, if the unit is one file and is not removed.
+    pub fn file(&self) -> Option<&CapturedFile> {
+        match &self.content {
+            Some(Content::File(file)) => Some(file),
+            Some(Content::Tree(_)) | None => None,
+        }
+    }
+}
 
 /// One deployer of the pickup, in the order of `deploy_to`.
 pub(crate) struct Route<'a> {

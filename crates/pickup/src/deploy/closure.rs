@@ -1,14 +1,22 @@
 //! The deployer in one line: a closure that takes each unit.
 
+use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::deploy::{Context, Deployer, Unit};
+use serde::{Deserialize, Serialize};
+
+use crate::deploy::{Context, Deployer, Observed, Unit};
 use crate::error::{Error, Result};
+use crate::path::UnitPath;
 
 /// Makes a deployer of an async closure, for the program that embeds this crate.
 ///
 /// It is called once for each unit that goes live, and once for each that is removed: then [`Unit::change`] is
 /// [`Removed`](crate::change::ChangeKind::Removed) and there is no content.
+///
+/// What it did counts as done for good: after a restart it is not called again for what is live already. Where its work
+/// lives in this process and ends with it, such as a loaded plugin, add [`in_memory`](FromFn::in_memory).
 ///
 /// Nothing is called to revert: the closure never sees the old content again, so what it did stays done when a later
 /// step of the same transaction fails. Where that matters, implement [`Deployer`].
@@ -25,25 +33,50 @@ use crate::error::{Error, Result};
 /// });
 /// # let _ = deployer;
 /// ```
-pub fn from_fn<F, Fut, E>(f: F) -> impl Deployer
+pub fn from_fn<F, Fut, E>(f: F) -> FromFn<F>
 where
     F: Fn(Unit) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
-    Closure(f)
+    FromFn { f, held: None }
 }
 
-struct Closure<F>(F);
+/// A closure as a deployer; made by [`from_fn`].
+pub struct FromFn<F> {
+    f: F,
+    /// What this process was given and still has, if that is what counts.
+    held: Option<Mutex<BTreeSet<Live>>>,
+}
 
-impl<F, Fut, E> Closure<F>
+/// What the closure was called for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Live {
+    pickup: String,
+    path: UnitPath,
+}
+
+impl<F> FromFn<F> {
+    /// What the closure does ends with the process: at each start it is called again for everything that is live, with
+    /// [`Touched`](crate::change::ChangeKind::Touched) where nothing changed meanwhile.
+    #[must_use]
+    pub fn in_memory(self) -> Self {
+        Self { held: Some(Mutex::default()), ..self }
+    }
+
+    fn held(&self) -> Option<MutexGuard<'_, BTreeSet<Live>>> {
+        self.held.as_ref().map(|held| held.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<F, Fut, E> FromFn<F>
 where
     F: Fn(Unit) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
     async fn call(&self, unit: &Unit) -> Result<()> {
-        let result = (self.0)(unit.clone()).await;
+        let result = (self.f)(unit.clone()).await;
         result.map_err(|error| match error.into().downcast::<Error>() {
             Ok(ours) => *ours,
             Err(other) => Error::deploy(format!("deploy {}", unit.path)).caused_by(other),
@@ -51,29 +84,43 @@ where
     }
 }
 
-impl<F, Fut, E> Deployer for Closure<F>
+impl<F, Fut, E> Deployer for FromFn<F>
 where
     F: Fn(Unit) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
     type Staged = ();
-    type Live = ();
+    type Live = Live;
 
-    async fn stage(&self, _cx: &Context, _unit: &Unit, _old: Option<&()>) -> Result<()> {
+    async fn stage(&self, _cx: &Context, _unit: &Unit, _old: Option<&Live>) -> Result<()> {
         Ok(())
     }
 
-    async fn activate(&self, _cx: &Context, unit: &Unit, _staged: &(), _old: Option<&()>) -> Result<()> {
-        self.call(unit).await
+    async fn activate(&self, _cx: &Context, unit: &Unit, _staged: &(), _old: Option<&Live>) -> Result<Live> {
+        self.call(unit).await?;
+        let live = Live { pickup: unit.pickup.clone(), path: unit.path.clone() };
+        if let Some(mut held) = self.held() {
+            held.insert(live.clone());
+        }
+        Ok(live)
     }
 
-    async fn revert(&self, _cx: &Context, _unit: &Unit, _staged: &(), _old: Option<&()>) -> Result<()> {
+    async fn revert(&self, _cx: &Context, _unit: &Unit, _staged: &(), _old: Option<&Live>) -> Result<()> {
         Ok(())
     }
 
-    async fn remove(&self, _cx: &Context, unit: &Unit, _live: &()) -> Result<()> {
-        self.call(unit).await
+    async fn remove(&self, _cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
+        self.call(unit).await?;
+        if let Some(mut held) = self.held() {
+            held.remove(live);
+        }
+        Ok(())
+    }
+
+    async fn observe(&self, _cx: &Context, live: &Live) -> Result<Observed> {
+        let is_held = self.held().is_none_or(|held| held.contains(live));
+        Ok(if is_held { Observed::Alive } else { Observed::Gone })
     }
 }
 
@@ -112,5 +159,20 @@ mod tests {
         let theirs = from_fn(|_| async { Err("bad syntax") });
         let error = DynDeployer::activate(&theirs, &cx, &unit, &staged, None).await.unwrap_err();
         assert_eq!(error.to_string(), "deploy a: bad syntax");
+    }
+
+    #[tokio::test]
+    async fn what_lives_in_memory_is_gone_in_another_process() {
+        let (sandbox, call) = (Sandbox::new(), |_| async { Ok::<(), String>(()) });
+        let (cx, unit) = (sandbox.cx(), sandbox.file("a", b"x", 1));
+        for (deployer, later) in
+            [(from_fn(call).in_memory(), from_fn(call).in_memory()), (from_fn(call), from_fn(call))]
+        {
+            let staged = DynDeployer::stage(&deployer, &cx, &unit, None).await.unwrap();
+            let live = DynDeployer::activate(&deployer, &cx, &unit, &staged, None).await.unwrap();
+            assert_eq!(DynDeployer::observe(&deployer, &cx, &live).await.unwrap(), Observed::Alive);
+            let expected = if later.held.is_some() { Observed::Gone } else { Observed::Alive };
+            assert_eq!(DynDeployer::observe(&later, &cx, &live).await.unwrap(), expected);
+        }
     }
 }
