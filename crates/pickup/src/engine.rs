@@ -229,6 +229,7 @@ impl Engine {
     /// Stops watching, finishes the step in hand, and ends every thread and task.
     pub async fn shutdown(&self) {
         self.0.end.cancel();
+        self.0.shared.watcher.end();
         let engine = self.clone();
         let ended = tokio::task::spawn_blocking(move || {
             let ended = engine.state().end_all();
@@ -251,6 +252,7 @@ impl Engine {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.end.cancel();
+        self.shared.watcher.end();
         self.shared.cancel.cancel();
         // The threads end by themselves.
         drop(self.state.get_mut().unwrap_or_else(PoisonError::into_inner).end_all());

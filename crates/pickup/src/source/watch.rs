@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use notify::event::{AccessKind, AccessMode, EventKindMask, ModifyKind, RenameMode};
@@ -61,6 +62,8 @@ pub(crate) enum Failure {
 pub(crate) struct Watcher {
     notify: Result<Mutex<notify::RecommendedWatcher>, String>,
     routes: Arc<Mutex<Routes>>,
+    /// Everything ends: watches go with the watcher.
+    is_ending: AtomicBool,
 }
 
 #[derive(Default)]
@@ -114,7 +117,7 @@ impl Watcher {
                 ),
                 _ => error.to_string(),
             });
-        Self { notify, routes }
+        Self { notify, routes, is_ending: AtomicBool::new(false) }
     }
 
     /// A subscriber's identity, for its watches.
@@ -148,11 +151,17 @@ impl Watcher {
         self.unwatch(Routes::drop_left);
     }
 
+    /// From now on watches are only forgotten. The kernel drops them all at once with the watcher, where ending them one by
+    /// one takes notify a time that grows with the square of their number.
+    pub(crate) fn end(&self) {
+        self.is_ending.store(true, Ordering::Relaxed);
+    }
+
     fn unwatch(&self, orphans: impl FnOnce(&mut Routes) -> Vec<PathBuf>) {
         // Held first, as by `watch`: nobody may find a watch standing that is about to end.
         let notify = self.notify.as_ref().ok().map(lock);
         let paths = orphans(&mut lock(&self.routes));
-        let Some(mut notify) = notify else { return };
+        let Some(mut notify) = notify.filter(|_| !self.is_ending.load(Ordering::Relaxed)) else { return };
         for path in &paths {
             // It may be gone already, and notify has forgotten it then.
             let _ = notify.unwatch(path);
