@@ -155,6 +155,11 @@ impl Daemon {
         Self { child, directory: directory.to_path_buf(), heard, readers: readers.into() }
     }
 
+    /// The process number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_child(&self.child)
     }

@@ -7,6 +7,7 @@ mod daemon;
 mod program;
 mod sandbox;
 mod start;
+mod trouble;
 mod watch;
 mod writer;
 mod zato;

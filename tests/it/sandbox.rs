@@ -153,6 +153,21 @@ impl Sandbox {
         self.run("sh", ["-ec", line]);
     }
 
+    /// Runs `pickupd` with these arguments beside the daemon, and expects it to work.
+    #[track_caller]
+    pub fn ask<const N: usize>(&self, arguments: [&str; N]) -> Output {
+        let output = self.try_ask(arguments);
+        assert!(output.status.success(), "pickupd {arguments:?}: {output:?}");
+        output
+    }
+
+    /// Runs `pickupd` with these arguments to its end.
+    pub fn try_ask<const N: usize>(&self, arguments: [&str; N]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments).current_dir(self.directory.path()).env_remove("STATE_DIRECTORY");
+        command.output().expect("run pickupd")
+    }
+
     /// Starts the daemon, and waits until it watches.
     pub fn daemon(&self) -> Daemon {
         self.daemon_by(Command::new(program()))
