@@ -160,10 +160,10 @@ fn too_few_descriptors_lose_nothing() {
 fn directories_past_the_watch_limit_are_polled_and_the_limit_is_named() {
     let sandbox = Sandbox::new().keys("poll_interval = \"200ms\"").file("in/1/a", "a").file("in/2/3/b", "b");
     let daemon = inside(&sandbox, "echo 8 > /proc/sys/user/max_inotify_watches");
-    daemon.wait_for(|line| line.field("reason").contains("fs.inotify.max_user_watches"));
     for directory in 0..20 {
         sandbox.write(format!("in/new/{directory}/f"), "f");
     }
+    daemon.wait_for(|line| line.field("reason").contains("fs.inotify.max_user_watches"));
     for directory in 0..20 {
         daemon.wait_deployed(&format!("new/{directory}/f"), 1);
     }

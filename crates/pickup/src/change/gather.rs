@@ -9,6 +9,8 @@ use crate::path::UnitPath;
 
 /// How long a removal is held back, because editors and git delete a file just before they create it again.
 const REMOVAL_GRACE: Duration = Duration::from_millis(200);
+/// How long removals that keep coming are held back at most: together they show whether they are an accident.
+const REMOVALS_MAX: Duration = Duration::from_secs(10);
 
 /// What was noted about a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ pub(crate) struct Gathering {
     dirty: BTreeMap<UnitPath, Held>,
     opened: Option<Instant>,
     moved: Option<Instant>,
+    /// When the first and when the last of the removals was noted that wait.
+    removals: Option<(Instant, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +55,7 @@ struct Held {
 
 impl Gathering {
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, dirty: BTreeMap::new(), opened: None, moved: None }
+        Self { patience, dirty: BTreeMap::new(), opened: None, moved: None, removals: None }
     }
 
     /// Notes that something about `unit` changed at `now`.
@@ -59,7 +63,12 @@ impl Gathering {
         let until = match noted {
             Noted::Complete => now,
             Noted::Inside => now + self.patience.settle,
-            Noted::Gone => now + REMOVAL_GRACE.max(self.patience.quiet),
+            // As all removals: until none came for a while.
+            Noted::Gone => {
+                let first = self.removals.map_or(now, |(first, _)| first);
+                self.removals = Some((first, now));
+                now
+            }
         };
         // A file that comes back during the grace of its removal need not wait for the rest of it.
         self.dirty.insert(unit, Held { until, noted });
@@ -82,14 +91,26 @@ impl Gathering {
         if !alone && self.batch_deadline().is_none_or(|deadline| deadline > now) {
             return BTreeSet::new();
         }
-        let may_go = |(unit, held): (&UnitPath, &Held)| held.until <= now && !unsettled(unit);
+        let may_go = |(unit, held): (&UnitPath, &Held)| self.until(held) <= now && !unsettled(unit);
         let closed: BTreeSet<UnitPath> =
             self.dirty.iter().filter(|entry| may_go(*entry)).map(|(unit, _)| unit.clone()).collect();
         if !closed.is_empty() {
             self.dirty.retain(|unit, _| !closed.contains(unit));
             self.opened = (!self.dirty.is_empty()).then_some(now);
+            if !self.dirty.values().any(|held| held.noted == Noted::Gone) {
+                self.removals = None;
+            }
         }
         closed
+    }
+
+    fn until(&self, held: &Held) -> Instant {
+        match (held.noted, self.removals) {
+            (Noted::Gone, Some((first, last))) => {
+                (last + REMOVAL_GRACE.max(self.patience.quiet)).min(first + REMOVALS_MAX)
+            }
+            (Noted::Gone | Noted::Complete | Noted::Inside, _) => held.until,
+        }
     }
 
     fn batch_deadline(&self) -> Option<Instant> {
@@ -101,7 +122,7 @@ impl Gathering {
     /// for again when they settle.
     pub(crate) fn next_deadline(&self, unsettled: impl Fn(&UnitPath) -> bool) -> Option<Instant> {
         let batch = self.batch_deadline()?;
-        let waits = self.dirty.iter().filter(|(unit, _)| !unsettled(unit)).map(|(_, held)| held.until);
+        let waits = self.dirty.iter().filter(|(unit, _)| !unsettled(unit)).map(|(_, held)| self.until(held));
         waits.min().map(|until| until.max(batch))
     }
 

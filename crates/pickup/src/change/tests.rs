@@ -130,6 +130,22 @@ fn a_removal_waits_for_the_file_to_come_back() {
 }
 
 #[test]
+fn removals_that_keep_coming_stay_together() {
+    let start = Instant::now();
+    let mut gathering = Gathering::new(PATIENCE);
+    for at in 0..20 {
+        gathering.note(ms(start, at * 100), path(&format!("{at}")), Noted::Gone);
+        assert!(gathering.close(ms(start, at * 100 + 99), false, |_| false).is_empty(), "{at}");
+    }
+    assert_eq!(gathering.next_deadline(|_| false), Some(ms(start, 2100)));
+    assert_eq!(gathering.close(ms(start, 2100), false, |_| false).len(), 20);
+    for at in 3000..13_000 {
+        gathering.note(ms(start, at), path(&format!("{at}")), Noted::Gone);
+    }
+    assert_eq!(gathering.close(ms(start, 13_000), false, |_| false).len(), 10_000);
+}
+
+#[test]
 fn a_directory_that_is_one_artifact_must_stand_still() {
     let start = Instant::now();
     let mut gathering = Gathering::new(PATIENCE);
