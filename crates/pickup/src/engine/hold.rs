@@ -41,6 +41,11 @@ impl Pickup {
             let journal = self.shared.journal();
             self.generation = journal.live_generation(name)?;
             self.held = journal.held(name)?;
+            let recent = journal.history(Some(name), 100)?;
+            let live = recent
+                .iter()
+                .find(|deployment| matches!(deployment.outcome, Recorded::Applied | Recorded::Partial { .. }));
+            self.last_success = live.and_then(|deployment| deployment.finished_at);
             self.live = match self.generation {
                 Some(generation) => journal.contents_at(name, generation)?,
                 None => BTreeMap::new(),
