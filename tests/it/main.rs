@@ -2,8 +2,10 @@
 
 #![cfg(unix)]
 
+mod burst;
 mod crash;
 mod daemon;
+mod odd;
 mod program;
 mod sandbox;
 mod start;

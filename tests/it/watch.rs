@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 
 use crate::daemon::Daemon;
 use crate::sandbox::Sandbox;
-use crate::writer::{Busy, Pace, Writer};
+use crate::writer::{Busy, Pace};
 
 mod exchange;
 mod open;

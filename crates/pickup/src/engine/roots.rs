@@ -76,14 +76,27 @@ impl Pickup {
 
     /// Resolves the root, says so if it came or went, and keeps watch over the way to it.
     fn find_root(&mut self, root: usize) {
-        self.anchor(root);
-        let state = resolve(&self.roots[root].path);
-        let name = &self.config.name;
-        if state == self.roots[root].state {
-            return;
+        // Once more after each change: what happens while the watches are exchanged is seen by the look that follows.
+        loop {
+            self.anchor(root);
+            let state = resolve(&self.roots[root].path);
+            if state == self.roots[root].state {
+                return;
+            }
+            self.say_root(root, &state);
+            // Watches of a former directory tell of paths that are not ours any more.
+            self.shared.watcher.forget_root(self.subscriber, root);
+            self.roots[root].unwatched.clear();
+            self.roots[root].is_listed = false;
+            self.roots[root].state = state;
+            self.roots[root].polling = self.polls(root);
         }
+    }
+
+    fn say_root(&self, root: usize, state: &RootState) {
+        let name = &self.config.name;
         let directory = self.roots[root].path.display().to_string();
-        match &state {
+        match state {
             RootState::Missing { reason } => {
                 tracing::warn!(
                     pickup = name,
@@ -100,13 +113,6 @@ impl Pickup {
                 }
             }
         }
-        // Watches of a former directory tell of paths that are not ours any more.
-        self.shared.watcher.forget_root(self.subscriber, root);
-        self.roots[root].unwatched.clear();
-        self.roots[root].is_listed = false;
-        self.roots[root].state = state;
-        self.anchor(root);
-        self.roots[root].polling = self.polls(root);
     }
 
     /// Why the root is polled, if it is.
