@@ -4,14 +4,16 @@
 //! watcher. What is configured can be exchanged while it runs.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 mod batch;
+#[cfg(unix)]
+mod control;
 mod failures;
 mod follow;
 mod hold;
@@ -35,6 +37,7 @@ pub use self::status::{
     Explanation, Failed, LastError, Noted, PickupStatus, RemovalsPaused, RootStatus, State, SyncReport, Verdict as Why,
 };
 
+use self::follow::Reread;
 use self::pickup::Message;
 use self::running::Running;
 use self::shared::Shared;
@@ -62,6 +65,10 @@ struct Inner {
     exchanging: Mutex<()>,
     /// Cancelled when the engine ends.
     end: CancellationToken,
+    /// Asks for the configuration to be read again, where a file is followed.
+    reread: Option<mpsc::Sender<Reread>>,
+    #[cfg(unix)]
+    control: self::control::Control,
     /// Held as long as the engine runs: one engine a state directory.
     _lock: std::fs::File,
 }
@@ -204,6 +211,17 @@ impl Engine {
         exchanged.map_err(|error| Error::new(ErrorKind::Cancelled, "exchange the configuration").caused_by(error))
     }
 
+    /// Reads the file that is [followed](Builder::follow) again now, whether or not it has changed.
+    ///
+    /// # Errors
+    /// No file is followed, or it cannot be used; then the running configuration stays.
+    pub async fn reread(&self) -> Result<()> {
+        let none = || Error::new(ErrorKind::Config, "read the configuration again: the engine follows no file");
+        let (reply, answer) = oneshot::channel();
+        self.0.reread.as_ref().ok_or_else(none)?.send(reply).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?
+    }
+
     fn exchange(&self, config: Config) {
         for problem in &config.problems {
             log_problem(problem);
@@ -246,6 +264,8 @@ impl Engine {
             () = overdue => {}
         }
         self.0.shared.events.close();
+        #[cfg(unix)]
+        self.0.control.close().await;
     }
 }
 
@@ -268,9 +288,4 @@ fn log_problem(problem: &Problem) {
         Severity::Warning => tracing::warn!("{problem}"),
         Severity::Error => tracing::error!("{problem}"),
     }
-}
-
-/// Where the control socket of a state directory is.
-pub(crate) fn socket_path(state_dir: &Path) -> PathBuf {
-    state_dir.join("control.sock")
 }

@@ -58,6 +58,8 @@
 pub mod capture;
 pub mod change;
 pub mod config;
+#[cfg(unix)]
+pub mod control;
 pub mod deploy;
 mod engine;
 mod error;

@@ -12,6 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let surroundings = Surroundings::new(std::env::current_dir()?).variables(|name| std::env::var(name).ok());
     let config = Config::load(&file, &surroundings)?;
     let engine = Engine::builder(config).follow(&file, surroundings).start().await?;
+    engine.serve_control()?;
     tokio::signal::ctrl_c().await?;
     engine.shutdown().await;
     Ok(())

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::{Engine, Inner};
 use crate::config::{Config, Surroundings};
+use crate::error::Result;
 use crate::source::watch::Target;
 
 /// How long the file must stand still: an editor may write it in several steps.
@@ -16,35 +17,58 @@ const QUIET: Duration = Duration::from_millis(100);
 /// How often the file is looked at where it cannot be watched.
 const POLL: Duration = Duration::from_secs(5);
 
-/// Reads `file` again whenever it changes, until `end`.
-pub(super) async fn follow(engine: Weak<Inner>, end: CancellationToken, file: PathBuf, surroundings: Surroundings) {
-    let changed = Arc::new(Notify::new());
-    let is_watched = match engine.upgrade() {
-        Some(engine) => watch(&engine, &file, changed.clone()),
-        None => return,
-    };
-    let mut seen = read(&file);
-    loop {
-        tokio::select! {
-            () = end.cancelled() => return,
-            () = changed.notified() => {}
-            () = tokio::time::sleep(POLL), if !is_watched => {}
-        }
-        tokio::time::sleep(QUIET).await;
-        let text = read(&file);
-        if text == seen {
-            continue;
-        }
-        seen = text;
-        let Some(engine) = engine.upgrade().map(Engine) else { return };
-        match Config::load(&file, &surroundings) {
-            Ok(config) => {
-                if let Err(error) = engine.reload(config).await {
-                    engine.reload_failed(&error);
-                }
+/// Asks for the file to be read again now.
+pub(super) type Reread = oneshot::Sender<Result<()>>;
+
+/// A configuration file that is followed.
+pub(super) struct Followed {
+    file: PathBuf,
+    surroundings: Surroundings,
+    asked: mpsc::Receiver<Reread>,
+}
+
+impl Followed {
+    /// A file to be followed, and where to ask for it to be read.
+    pub(super) fn new(file: PathBuf, surroundings: Surroundings) -> (mpsc::Sender<Reread>, Self) {
+        let (ask, asked) = mpsc::channel(1);
+        (ask, Self { file, surroundings, asked })
+    }
+
+    /// Reads the file again whenever it changes or somebody asks, until `end`.
+    pub(super) async fn follow(mut self, engine: Weak<Inner>, end: CancellationToken) {
+        let changed = Arc::new(Notify::new());
+        let is_watched = match engine.upgrade() {
+            Some(engine) => watch(&engine, &self.file, changed.clone()),
+            None => return,
+        };
+        let mut seen = read(&self.file);
+        loop {
+            let asked = tokio::select! {
+                () = end.cancelled() => return,
+                Some(reply) = self.asked.recv() => Some(reply),
+                () = changed.notified() => None,
+                () = tokio::time::sleep(POLL), if !is_watched => None,
+            };
+            if asked.is_none() {
+                tokio::time::sleep(QUIET).await;
             }
-            Err(error) => engine.reload_failed(&error),
+            let text = read(&self.file);
+            if text == seen && asked.is_none() {
+                continue;
+            }
+            seen = text;
+            let Some(engine) = engine.upgrade().map(Engine) else { return };
+            let exchanged = self.exchange(&engine).await;
+            if let Err(error) = &exchanged {
+                engine.reload_failed(error);
+            }
+            // A caller that gave up waiting is no error.
+            let _ = asked.map(|reply| reply.send(exchanged));
         }
+    }
+
+    async fn exchange(&self, engine: &Engine) -> Result<()> {
+        engine.reload(Config::load(&self.file, &self.surroundings)?).await
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::follow::Followed;
 use super::running::Running;
 use super::shared::{Clock, Shared};
 use super::{Engine, Inner, log_problem};
@@ -76,16 +77,16 @@ impl Builder {
             .map_err(|error| Error::new(ErrorKind::Config, "start outside a tokio runtime").caused_by(error))?;
         let keep_history = self.config.settings.keep_history;
         let started = tokio::task::spawn_blocking(move || self.start_here(runtime)).await;
-        let (engine, follow) =
+        let (engine, followed) =
             started.map_err(|error| Error::new(ErrorKind::Cancelled, "start the engine").caused_by(error))??;
         tokio::spawn(upkeep(engine.0.shared.clone(), engine.0.end.clone(), keep_history));
-        if let Some((file, surroundings)) = follow {
-            tokio::spawn(super::follow::follow(Arc::downgrade(&engine.0), engine.0.end.clone(), file, surroundings));
+        if let Some(followed) = followed {
+            tokio::spawn(followed.follow(Arc::downgrade(&engine.0), engine.0.end.clone()));
         }
         Ok(engine)
     }
 
-    fn start_here(self, runtime: tokio::runtime::Handle) -> Result<(Engine, Option<(PathBuf, Surroundings)>)> {
+    fn start_here(self, runtime: tokio::runtime::Handle) -> Result<(Engine, Option<Followed>)> {
         let clock = Clock::system();
         let state_dir = private_directory(&self.config.settings.state_dir)?;
         let lock = lock(&state_dir)?;
@@ -106,17 +107,21 @@ impl Builder {
         for problem in &self.config.problems {
             log_problem(problem);
         }
+        let (reread, followed) = self.follow.map(|(file, surroundings)| Followed::new(file, surroundings)).unzip();
         let engine = Engine(Arc::new(Inner {
             shared,
             registered: self.registered,
             state: Mutex::new(Running::default()),
             exchanging: Mutex::new(()),
             end: CancellationToken::new(),
+            reread,
+            #[cfg(unix)]
+            control: super::control::Control::default(),
             _lock: lock,
         }));
         make_default(&self.config);
         engine.state().start_missing(&engine.0.shared, &engine.0.registered, &self.config);
-        Ok((engine, self.follow))
+        Ok((engine, followed))
     }
 }
 
