@@ -5,7 +5,7 @@
 //! `events` answers `{"subscribed":{}}` and then one line for each event until either side goes. The server is in
 //! `engine/control.rs`, [`Client`] is the other end.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -31,6 +31,11 @@ pub(crate) const REQUEST_MAX: usize = 64 * 1024;
 
 /// The most deployments that one answer holds.
 pub const HISTORY_MAX: usize = 1000;
+
+/// Where the control socket of the engine that owns `state_dir` is.
+pub fn socket_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(socket::FILE_NAME)
+}
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

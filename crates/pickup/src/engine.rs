@@ -121,7 +121,12 @@ impl Engine {
     }
 
     fn unknown(&self, name: &str) -> Error {
-        let names = self.state().names();
+        let state = self.state();
+        if let Some(idle) = state.not_running(Some(name)).pop() {
+            let why = idle.trouble.unwrap_or_default();
+            return Error::new(ErrorKind::NotFound, format!("ask `{name}`, which is {}: {why}", idle.state.as_str()));
+        }
+        let names = state.names();
         Error::new(ErrorKind::NotFound, format!("find a pickup named `{name}`; there are: {}", names.join(", ")))
     }
 
@@ -147,10 +152,12 @@ impl Engine {
         if let (Some(name), true) = (name, asked.is_empty()) {
             return Err(self.unknown(name));
         }
-        let mut reports = Vec::new();
+        let mut reports: Vec<SyncReport> =
+            self.state().not_running(name).iter().filter_map(SyncReport::broken).collect();
         for (_, reply) in asked {
             reports.push(reply.await.map_err(|_| stopping())?);
         }
+        reports.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(reports)
     }
 

@@ -1,10 +1,52 @@
 //! The way in for a program: entries built in code instead of read from a text.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Config, DeployerConfig, PickupConfig};
+use super::surroundings::tidy;
+use super::{
+    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, PickupConfig, Problem, Severity, Surroundings,
+};
+use crate::error::{Error, ErrorKind, Result};
 
 impl Config {
+    /// One entry, named after `directory`, that watches it and copies into `into`: what needs no file. It is checked as
+    /// a file is.
+    ///
+    /// # Errors
+    /// The two paths are at odds, such as one inside the other, or not UTF-8.
+    pub fn directory(directory: &Path, into: &Path, surroundings: &Surroundings) -> Result<Self> {
+        let refuse = |why: &str| {
+            let action = format!("watch {} and copy into {}: {why}", directory.display(), into.display());
+            Error::new(ErrorKind::Config, action)
+        };
+        let settled = surroundings.settled(None);
+        let (from, into) = (tidy(&settled.base().join(directory)), tidy(&settled.base().join(into)));
+        let into = into.to_str().ok_or_else(|| refuse("the target's path is not UTF-8"))?;
+        from.to_str().ok_or_else(|| refuse("the directory's path is not UTF-8"))?;
+        let last = from.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let name = if last.trim().is_empty() || last.contains(char::is_control) { "directory" } else { &last };
+        let mut config = Self::embedded(surroundings);
+        (config.pickups, config.deployers) = Default::default();
+        let copy = CopyConfig { into: into.to_owned(), mode: None, owner: None, strip: 0, durable: true };
+        let deployer = DeployerConfig {
+            name: "default".into(),
+            kind: DeployerKind::Copy(copy),
+            common: DeployerCommon::default(),
+        };
+        let text = config.deployer(deployer).pickup(PickupConfig::new(name, from.clone())).to_toml();
+        let listed = |problems: &[Problem]| {
+            let errors = problems.iter().filter(|problem| problem.severity == Severity::Error);
+            errors.map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")
+        };
+        let mut config = Self::parse(&text, None, surroundings).map_err(|problems| refuse(&listed(&problems)))?;
+        if config.has_errors() {
+            return Err(refuse(&listed(&config.problems)));
+        }
+        // Their lines are those of a text that nobody wrote.
+        config.problems.clear();
+        Ok(config)
+    }
+
     /// The same configuration with one more entry; one of the same name is replaced.
     ///
     /// Nothing is checked against the other entries here, as it is when a file is read.

@@ -47,6 +47,21 @@ impl Config {
     /// If the file cannot be read, is too large or not UTF-8, or does not parse at all; the message then lists
     /// `file:line:column: error: …`.
     pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Self> {
+        Self::parse(&Self::read(path)?, Some(path), surroundings).map_err(|problems| {
+            let more = problems.len().saturating_sub(LISTED_MAX);
+            let mut lines: Vec<_> = problems.iter().take(LISTED_MAX).map(Problem::to_string).collect();
+            if more > 0 {
+                lines.push(format!("{more} more problems"));
+            }
+            Error::new(ErrorKind::Config, format!("use configuration: {}", lines.join("; ")))
+        })
+    }
+
+    /// The text of the file at `path`, for [`parse`](Self::parse).
+    ///
+    /// # Errors
+    /// If the file cannot be read, is no regular file, larger than 1 MiB or not UTF-8.
+    pub fn read(path: &Path) -> Result<String> {
         let refuse = |action: &str| Error::new(ErrorKind::Config, action).at(path);
         if !std::fs::metadata(path).doing("read configuration", path)?.is_file() {
             return Err(refuse("read configuration that is no regular file:"));
@@ -57,20 +72,12 @@ impl Config {
         if bytes.len() as u64 > FILE_MAX {
             return Err(refuse("read configuration of more than 1 MiB:"));
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
+        String::from_utf8(bytes).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
             let good = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();
             let at = Lines::new(&good).position(good.len());
             let place = format!("{}:{}:{}", path.display(), at.line, at.column);
             Error::new(ErrorKind::Config, format!("use configuration: {place}: error: the file is not UTF-8"))
-        })?;
-        Self::parse(&text, Some(path), surroundings).map_err(|problems| {
-            let more = problems.len().saturating_sub(LISTED_MAX);
-            let mut lines: Vec<_> = problems.iter().take(LISTED_MAX).map(Problem::to_string).collect();
-            if more > 0 {
-                lines.push(format!("{more} more problems"));
-            }
-            Error::new(ErrorKind::Config, format!("use configuration: {}", lines.join("; ")))
         })
     }
 

@@ -29,7 +29,7 @@ pub(crate) fn resolve(
 ) -> Config {
     let Document { sections, mut problems } = document;
     let mut config = Config { file: file.map(Path::to_path_buf), dialect, ..Config::default() };
-    config.settings.state_dir = surroundings.state_dir();
+    config.settings.state_dir = surroundings.default_state_dir();
     let (mut pickups, mut deployers) = (Named::default(), Named::default());
     // What was meant to be an entry, but is none, must not bring up the default one in its place.
     let mut has_entry = false;
@@ -49,6 +49,9 @@ pub(crate) fn resolve(
                 read_settings(reader, &mut config.settings);
             }
         }
+    }
+    if let Some(fixed) = surroundings.fixed_state_dir() {
+        config.settings.state_dir = fixed;
     }
     for (name, section) in deployers.usable() {
         let reader = Reader::new(section, dialect, surroundings, &mut problems);

@@ -14,6 +14,7 @@ pub struct Surroundings {
     home: Option<PathBuf>,
     variables: Option<Arc<Variables>>,
     deployers: Vec<String>,
+    state_dir: Option<PathBuf>,
 }
 
 type Variables = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -45,6 +46,13 @@ impl Surroundings {
         self
     }
 
+    /// Where the state directory is, whatever the file says. Default: the file decides.
+    #[must_use]
+    pub fn state_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.state_dir = Some(directory.into());
+        self
+    }
+
     pub(crate) fn registered(&self) -> &[String] {
         &self.deployers
     }
@@ -67,9 +75,16 @@ impl Surroundings {
         self.variables.as_ref().and_then(|variables| variables(name))
     }
 
+    /// Where the state directory is whatever the file says.
+    pub(crate) fn fixed_state_dir(&self) -> Option<PathBuf> {
+        self.state_dir
+            .as_ref()
+            .map(|directory| tidy(&std::path::absolute(directory).unwrap_or_else(|_| directory.clone())))
+    }
+
     /// Where the state directory is if nobody says: the first of `$STATE_DIRECTORY` (systemd may list several),
     /// else `.pickup` in the base directory.
-    pub(crate) fn state_dir(&self) -> PathBuf {
+    pub(crate) fn default_state_dir(&self) -> PathBuf {
         let listed = self.variable("STATE_DIRECTORY");
         let first = listed.as_deref().and_then(|list| list.split(':').next()).filter(|first| !first.is_empty());
         tidy(&self.base().join(first.unwrap_or(".pickup")))

@@ -1,4 +1,5 @@
 //! The socket file: bound for its owner only, found under any path, removed with the engine.
+#![expect(clippy::disallowed_methods, reason = "this is the door to the socket's file")]
 
 use std::fs;
 use std::io;

@@ -1,4 +1,5 @@
 //! A socket that garbage, greed and long paths do not bring down.
+#![expect(clippy::disallowed_methods, reason = "a socket is a file")]
 
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;

@@ -1,10 +1,15 @@
-//! What can be told without a running engine: the journal's records.
+//! What can be told without a running engine: the journal's records, and what the configuration says about a path.
 
 use std::path::Path;
 
-use super::status::{LastError, PickupStatus, State};
+use super::pickup::unit_of;
+use super::status::{Explanation, Failed, LastError, PickupStatus, State, Verdict, described, left_alone};
+use crate::config::{Config, PickupConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Deployment, Journal};
+use crate::path::UnitPath;
+use crate::source::Place;
+use crate::source::ignore::Rules;
 
 /// The records in a state directory, for reading while no engine runs.
 pub struct Records(Journal);
@@ -52,19 +57,74 @@ impl Records {
         let applied = |deployment: &&Deployment| matches!(deployment.outcome, crate::journal::Outcome::Applied);
         status.last_success = history.iter().find(applied).and_then(|deployment| deployment.finished_at);
         let failed = history.iter().find_map(|deployment| Some((deployment.started_at, deployment.error()?)));
+        let quarantined = self.0.quarantined(name)?.into_iter().map(|record| Failed {
+            unit: record.unit,
+            deployer: record.deployer,
+            cause: record.cause,
+            attempts: record.attempts,
+            retry_at: record.retry_at,
+        });
+        status.failed = quarantined.take(100).collect();
         status.last_error = failed.map(|(at, cause)| LastError { at, cause: cause.to_string() });
         Ok(status)
     }
 
-    /// Whether a unit is recorded as live: the records' answer to `why`.
+    /// Why `path` was, or was not, deployed, as far as `config` and the records tell: an answer from each pickup it
+    /// belongs to. Relative paths are below a pickup directory.
     ///
     /// # Errors
     /// The journal cannot be read.
-    pub fn live_units(&self, name: &str) -> Result<Vec<crate::path::UnitPath>> {
-        match self.0.live_generation(name)? {
-            Some(generation) => Ok(self.0.contents_at(name, generation)?.into_keys().collect()),
-            None => Ok(Vec::new()),
+    pub fn why(&self, config: &Config, path: &Path) -> Result<Vec<Explanation>> {
+        let mut answers = Vec::new();
+        for pickup in config.pickups.values() {
+            for (root, directory) in pickup.pickup_from.iter().enumerate() {
+                if let Some(below) = below(directory, path) {
+                    answers.push(self.explain(pickup, &Place { root, path: below })?);
+                }
+            }
         }
+        Ok(answers)
+    }
+
+    fn explain(&self, pickup: &PickupConfig, place: &Place) -> Result<Explanation> {
+        let unit = unit_of(pickup.unit, &place.path);
+        let (verdict, mut because) = self.judge(pickup, place, &unit)?;
+        because.push("no daemon runs: this is what the configuration and the records say".to_owned());
+        Ok(Explanation { pickup: pickup.name.clone(), path: place.path.clone(), unit, verdict, because })
+    }
+
+    fn judge(&self, pickup: &PickupConfig, place: &Place, unit: &UnitPath) -> Result<(Verdict, Vec<String>)> {
+        let directory = &pickup.pickup_from[place.root];
+        #[expect(clippy::disallowed_methods, reason = "an answer about a path begins with whether it is there")]
+        let metadata = std::fs::symlink_metadata(directory.join(place.path.as_path()));
+        let is_directory = metadata.as_ref().is_ok_and(std::fs::Metadata::is_dir);
+        if let Some((verdict, because)) = left_alone(&rules(pickup, place, directory)?, place, is_directory) {
+            return Ok((verdict, vec![because]));
+        }
+        let failed = self.0.quarantined(&pickup.name)?.into_iter().find(|record| record.unit == *unit);
+        if let Some(failed) = failed {
+            let sentence = format!("it failed {} times, last with: {}", failed.attempts, failed.cause);
+            return Ok((Verdict::Failed, vec![sentence]));
+        }
+        let live = match self.0.live_generation(&pickup.name)? {
+            Some(generation) => self.0.contents_at(&pickup.name, generation)?.remove(unit),
+            None => None,
+        };
+        let live = live.map(|content| format!("live is {}", described(&content)));
+        let held = self.0.held(&pickup.name)?;
+        Ok(match (metadata.is_ok(), live, held) {
+            (_, live, Some(held)) => {
+                let sentence = format!("changes are held back: generation {held} is live until `pickupd release`");
+                (Verdict::Held, std::iter::once(sentence).chain(live).collect())
+            }
+            (false, Some(live), None) => (Verdict::Missing, vec!["there is no such file any more".to_owned(), live]),
+            (false, None, None) => (Verdict::Missing, vec!["there is no such file".to_owned()]),
+            (true, Some(live), None) => {
+                let sentence = "it is live as it was when a daemon ran last; a later change waits for the next one";
+                (Verdict::Live, vec![sentence.to_owned(), live])
+            }
+            (true, None, None) => (Verdict::Waiting, vec!["it is taken up when a daemon runs".to_owned()]),
+        })
     }
 
     /// The names of the pickups that have records.
@@ -74,4 +134,29 @@ impl Records {
     pub fn pickups(&self) -> Result<Vec<String>> {
         self.0.pickups()
     }
+}
+
+/// `path` as seen from a pickup directory, if it lies there.
+fn below(directory: &Path, path: &Path) -> Option<UnitPath> {
+    if path.is_relative() {
+        return UnitPath::new(path);
+    }
+    if let Ok(below) = path.strip_prefix(directory) {
+        return UnitPath::new(below);
+    }
+    #[expect(clippy::disallowed_methods, reason = "a pickup directory may be a symlink, as a user's path may be")]
+    let real = directory.canonicalize().ok()?;
+    UnitPath::new(path.strip_prefix(real).ok()?)
+}
+
+/// The rules of an entry, with the `.pickupignore` files above `place`.
+fn rules(pickup: &PickupConfig, place: &Place, directory: &Path) -> Result<Rules> {
+    let mut rules = Rules::new(pickup)?;
+    let mut above = place.path.parent();
+    while let Some(at) = above {
+        // What is wrong with such a file is said by the daemon.
+        let _ = rules.load_pickupignore(place.root, &at, &directory.join(at.as_path()));
+        above = at.parent();
+    }
+    Ok(rules)
 }

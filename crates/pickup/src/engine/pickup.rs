@@ -300,11 +300,7 @@ impl Pickup {
 
     /// The unit that `path` belongs to.
     pub(super) fn unit_of(&self, path: &UnitPath) -> UnitPath {
-        match self.config.unit {
-            UnitKind::File => path.clone(),
-            UnitKind::Directory => path.first(),
-            UnitKind::Tree => UnitPath::root(),
-        }
+        unit_of(self.config.unit, path)
     }
 
     /// The units that have a path somebody may still be writing to.
@@ -346,5 +342,14 @@ impl Pickup {
     /// Whether changes are looked for without being asked.
     pub(super) fn is_watching(&self) -> bool {
         self.config.watch != WatchMode::Off
+    }
+}
+
+/// The unit that `path` belongs to where units are of this `kind`.
+pub(super) fn unit_of(kind: UnitKind, path: &UnitPath) -> UnitPath {
+    match kind {
+        UnitKind::File => path.clone(),
+        UnitKind::Directory => path.first(),
+        UnitKind::Tree => UnitPath::root(),
     }
 }

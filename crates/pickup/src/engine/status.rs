@@ -6,13 +6,12 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::pickup::{Pickup, RootState, Waiter};
-use crate::capture::Digest;
 use crate::change::{Content, Doubt};
 use crate::config::UnitKind;
 use crate::path::UnitPath;
 use crate::settle::Waiting;
 use crate::source::Place;
-use crate::source::ignore::Judged;
+use crate::source::ignore::{Judged, Rules};
 
 /// How many paths of one kind a status names.
 const NAMED_MAX: usize = 100;
@@ -43,6 +42,25 @@ pub enum State {
     Disabled,
     /// No daemon runs; this is what the journal knows.
     Stopped,
+}
+
+impl State {
+    /// The word users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Idle => "idle",
+            Self::Pending => "pending",
+            Self::Deploying => "deploying",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Unavailable => "unavailable",
+            Self::Troubled => "troubled",
+            Self::Broken => "broken",
+            Self::Disabled => "disabled",
+            Self::Stopped => "stopped",
+        }
+    }
 }
 
 /// What is known of one pickup.
@@ -177,6 +195,12 @@ impl SyncReport {
         Self { name: name.into(), deployed: 0, failed: BTreeMap::new(), waiting: Vec::new(), trouble: None }
     }
 
+    /// What there is to report of an entry that should run and cannot.
+    pub(super) fn broken(status: &PickupStatus) -> Option<Self> {
+        let is_broken = status.state == State::Broken;
+        is_broken.then(|| Self { trouble: status.trouble.clone(), ..Self::new(&status.name) })
+    }
+
     /// Whether everything that was there is live.
     pub fn is_success(&self) -> bool {
         self.failed.is_empty() && self.trouble.is_none()
@@ -218,6 +242,22 @@ pub enum Verdict {
     Held,
     /// It is not there.
     Missing,
+}
+
+impl Verdict {
+    /// The words users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Ignored => "ignored",
+            Self::NotMatched => "not matched",
+            Self::Refused => "refused",
+            Self::Waiting => "waiting",
+            Self::Failed => "failed",
+            Self::Held => "held",
+            Self::Missing => "missing",
+        }
+    }
 }
 
 impl Pickup {
@@ -339,17 +379,8 @@ impl Pickup {
         #[expect(clippy::disallowed_methods, reason = "an answer about a path begins with whether it is there")]
         let metadata = std::fs::symlink_metadata(path);
         let is_directory = metadata.as_ref().is_ok_and(std::fs::Metadata::is_dir);
-        match self.rules.judge(place.root, &place.path, is_directory) {
-            Judged::Ignored { rule, from } => {
-                return (Verdict::Ignored, vec![format!("it is ignored by the rule `{rule}` ({from})")]);
-            }
-            Judged::NotMatched { patterns } if !is_directory => {
-                return (Verdict::NotMatched, vec![format!("it matches none of the patterns {}", patterns.join(", "))]);
-            }
-            Judged::TooDeep => {
-                return (Verdict::NotMatched, vec!["it lies in a directory below, and `recursive` is false".into()]);
-            }
-            Judged::Taken | Judged::NotMatched { .. } => {}
+        if let Some((verdict, because)) = left_alone(&self.rules, place, is_directory) {
+            return (verdict, vec![because]);
         }
         if let Some(reason) = self.refused.get(place) {
             return (Verdict::Refused, vec![reason.clone()]);
@@ -424,16 +455,34 @@ impl Pickup {
     }
 
     fn live_sentence(&self, unit: &UnitPath) -> Option<String> {
-        let content = self.live.get(unit)?;
         let deployers: Vec<&str> = self.deployers.iter().map(|bound| bound.name.as_str()).collect();
-        let digest: Digest = content.digest();
-        let size = content.size();
-        let kind = match content {
-            Content::File(_) => "file".to_owned(),
-            Content::Tree(files) => format!("tree of {} files", files.len()),
-        };
-        Some(format!("live is a {kind} of {size} bytes, digest {}, with {}", digest.short(), deployers.join(", ")))
+        Some(format!("live is {}, with {}", described(self.live.get(unit)?), deployers.join(", ")))
     }
+}
+
+/// What the rules say of a path that they leave alone.
+pub(super) fn left_alone(rules: &Rules, place: &Place, is_directory: bool) -> Option<(Verdict, String)> {
+    match rules.judge(place.root, &place.path, is_directory) {
+        Judged::Ignored { rule, from } => {
+            Some((Verdict::Ignored, format!("it is ignored by the rule `{rule}` ({from})")))
+        }
+        Judged::NotMatched { patterns } if !is_directory => {
+            Some((Verdict::NotMatched, format!("it matches none of the patterns {}", patterns.join(", "))))
+        }
+        Judged::TooDeep => {
+            Some((Verdict::NotMatched, "it lies in a directory below, and `recursive` is false".to_owned()))
+        }
+        Judged::Taken | Judged::NotMatched { .. } => None,
+    }
+}
+
+/// What is live, in words.
+pub(super) fn described(content: &Content) -> String {
+    let kind = match content {
+        Content::File(_) => "file".to_owned(),
+        Content::Tree(files) => format!("tree of {} files", files.len()),
+    };
+    format!("a {kind} of {} bytes, digest {}", content.size(), content.digest().short())
 }
 
 impl super::pickup::Failure {
