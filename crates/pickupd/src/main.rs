@@ -1,19 +1,39 @@
-//! The pickup daemon: it parses arguments, starts the library, prints events, maps signals and exit codes.
+//! The pickup daemon and its command line: it parses arguments, starts the library, prints what it says, and maps
+//! signals and exit codes. It decides nothing.
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 
-use pickup::config::Surroundings;
-use pickup::{Config, Engine};
+use clap::Parser;
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
-    let file = PathBuf::from(std::env::args().nth(1).unwrap_or("pickup.conf".into()));
-    let surroundings = Surroundings::new(std::env::current_dir()?).variables(|name| std::env::var(name).ok());
-    let config = Config::load(&file, &surroundings)?;
-    let engine = Engine::builder(config).follow(&file, surroundings).start().await?;
-    engine.serve_control()?;
-    tokio::signal::ctrl_c().await?;
-    engine.shutdown().await;
-    Ok(())
+mod ask;
+mod check;
+mod cli;
+mod configuration;
+mod exit;
+mod log;
+mod once;
+mod pages;
+mod paint;
+mod run;
+mod show;
+mod signals;
+mod systemd;
+
+use self::cli::{Cli, Command};
+use self::paint::Paint;
+
+fn main() -> ExitCode {
+    let Cli { options, command } = Cli::parse();
+    let paint = Paint::on_stdout(options.color);
+    let done = match command {
+        Command::Run(run) => run::run(&options, run),
+        Command::Check(check) => check::check(&options, &check, paint),
+        Command::Completions(completions) => pages::completions(completions.shell),
+        Command::Man(man) => pages::manual(man.dir.as_deref()),
+        command => ask::ask(&options, command, paint),
+    };
+    match done {
+        Ok(code) => code,
+        Err(failure) => failure.report(Paint::on_stderr(options.color)),
+    }
 }

@@ -1,0 +1,68 @@
+//! Colours, and what must not reach a terminal.
+
+use std::io::IsTerminal;
+
+use clap::builder::styling::{AnsiColor, Style};
+
+use crate::cli::Color;
+
+/// Whether and how to colour.
+#[derive(Clone, Copy, Debug)]
+pub struct Paint {
+    is_on: bool,
+}
+
+impl Paint {
+    pub fn on_stdout(color: Color) -> Self {
+        Self::new(color, std::io::stdout().is_terminal())
+    }
+
+    pub fn on_stderr(color: Color) -> Self {
+        Self::new(color, std::io::stderr().is_terminal())
+    }
+
+    fn new(color: Color, is_terminal: bool) -> Self {
+        // https://no-color.org: set and not empty.
+        let is_unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        let is_on = match color {
+            Color::Auto => is_terminal && !is_unwanted && !is_dumb,
+            Color::Always => true,
+            Color::Never => false,
+        };
+        Self { is_on }
+    }
+
+    pub fn good(self, text: &str) -> String {
+        self.paint(AnsiColor::Green.on_default(), text)
+    }
+
+    pub fn warn(self, text: &str) -> String {
+        self.paint(AnsiColor::Yellow.on_default(), text)
+    }
+
+    pub fn bad(self, text: &str) -> String {
+        self.paint(AnsiColor::Red.on_default().bold(), text)
+    }
+
+    pub fn strong(self, text: &str) -> String {
+        self.paint(Style::new().bold(), text)
+    }
+
+    pub fn faint(self, text: &str) -> String {
+        self.paint(Style::new().dimmed(), text)
+    }
+
+    fn paint(self, style: Style, text: &str) -> String {
+        if self.is_on { format!("{style}{text}{style:#}") } else { text.to_owned() }
+    }
+}
+
+/// `text` on one line, control characters spelt out: a file's name must not steer the terminal.
+pub fn visible(text: &str) -> String {
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { visible.extend(c.escape_default()) } else { visible.push(c) }
+    }
+    visible
+}
