@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&str] = &[
     "path", "error", "config", // What every stage stands on.
     "source", "settle", "capture", "change", "plan", "deploy", "journal", "event", // The stages.
-    "engine", "control", "lib", // Who knows them all, the door to it, and the list of names.
+    "control", "engine", "lib", // The door to the engine, which knows all of them, and the list of names.
 ];
 
 /// Libraries whose types stay behind a door, and the door.
@@ -29,7 +29,11 @@ fn each_stage_names_earlier_stages_only() {
         let own = rank(&file.module).unwrap_or_else(|| panic!("{} is in no place of ORDER", file.module));
         for (number, line) in file.code() {
             for named in modules_named(line) {
-                if file.module != "lib" && rank(&named).is_none_or(|named| named > own) {
+                let is_allowed = match (file.module.as_str(), named.as_str()) {
+                    ("lib", _) | ("control", "engine") => true,
+                    (_, named) => rank(named).is_some_and(|named| named <= own),
+                };
+                if !is_allowed {
                     wrong.push(format!("{}:{number}: {} names {named}", file.name, file.module));
                 }
             }

@@ -8,18 +8,18 @@ use pickup::config::{CopyConfig, DeployerCommon, DeployerConfig, DeployerKind};
 use pickup::{Config, Delivery, Engine, EventKind, Events, PickupConfig};
 
 /// Watches `in` and copies into `out`, both below `base`.
-fn config(base: &Path) -> Config {
+fn config(name: &str, base: &Path) -> Config {
     let into = base.join("out").to_str().unwrap().to_owned();
     let kind = DeployerKind::Copy(CopyConfig { into, mode: None, owner: None, strip: 0, durable: false });
     let common = DeployerCommon { retry_backoff: Duration::from_millis(20), ..DeployerCommon::default() };
     Config::default()
         .state_dir(base.join("state"))
-        .pickup(PickupConfig::new("test", base.join("in")))
+        .pickup(PickupConfig::new(name, base.join("in")))
         .deployer(DeployerConfig { name: "default".into(), kind, common })
 }
 
-async fn started(base: &Path) -> (Engine, Events) {
-    let builder = Engine::builder(config(base));
+async fn started(name: &str, base: &Path) -> (Engine, Events) {
+    let builder = Engine::builder(config(name, base));
     let events = builder.subscribe();
     (builder.start().await.unwrap(), events)
 }
@@ -50,7 +50,7 @@ async fn a_subscriber_from_before_the_start_misses_nothing_and_sees_the_end() {
     let base = tempfile::tempdir().unwrap();
     std::fs::create_dir(base.path().join("in")).unwrap();
     std::fs::write(base.path().join("in/a"), "x").unwrap();
-    let (engine, mut events) = started(base.path()).await;
+    let (engine, mut events) = started("test", base.path()).await;
     let Some(Delivery::Event(first)) = events.next().await else { panic!("no event") };
     assert_eq!(first.sequence, 1);
     wait_for(&mut events, is_deployed).await;
@@ -66,7 +66,7 @@ async fn content_that_a_power_failure_tore_is_captured_again() {
     let base = tempfile::tempdir().unwrap();
     std::fs::create_dir(base.path().join("in")).unwrap();
     std::fs::write(base.path().join("in/a"), "precious").unwrap();
-    let (engine, mut events) = started(base.path()).await;
+    let (engine, mut events) = started("test", base.path()).await;
     wait_for(&mut events, is_deployed).await;
     engine.shutdown().await;
     drop(engine);
@@ -76,8 +76,26 @@ async fn content_that_a_power_failure_tore_is_captured_again() {
     std::fs::remove_file(&stored).unwrap();
     std::fs::write(&stored, [0; 8]).unwrap();
     std::fs::remove_file(base.path().join("out/a")).unwrap();
-    let (engine, mut events) = started(base.path()).await;
+    let (engine, mut events) = started("test", base.path()).await;
     wait_for(&mut events, is_deployed).await;
     assert_eq!(std::fs::read(base.path().join("out/a")).unwrap(), b"precious");
     engine.shutdown().await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn every_thread_ends_with_the_engine() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("in")).unwrap();
+    // A thread's name is cut after 15 bytes; the other tests in this process have engines of their own.
+    let ours = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let names = tasks.flat_map(|task| std::fs::read_to_string(task.path().join("comm")));
+        names.filter(|name| name.trim() == "pickup guest").count()
+    };
+    let (engine, mut events) = started("guest", base.path()).await;
+    wait_for(&mut events, |kind| matches!(kind, EventKind::Watching { .. })).await;
+    assert_eq!(ours(), 1);
+    engine.shutdown().await;
+    assert_eq!(ours(), 0);
 }

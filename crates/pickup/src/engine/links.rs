@@ -81,6 +81,7 @@ pub(super) fn hops(path: &Path) -> Vec<PathBuf> {
 }
 
 #[cfg(all(test, unix))]
+#[expect(clippy::disallowed_methods, reason = "the test arranges symlinks")]
 mod tests {
     use std::os::unix::fs::symlink;
 
