@@ -61,9 +61,6 @@ fn tree(directory: &Path) -> Tree {
         let Ok(entries) = fs::read_dir(&next) else { continue };
         for entry in entries {
             let path = entry.expect("an entry").path();
-            if path.file_name().is_some_and(|name| crate::daemon::is_marker(&name.to_string_lossy())) {
-                continue;
-            }
             if path.is_dir() {
                 open.push(path);
             } else {

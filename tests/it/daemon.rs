@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value};
+
+use crate::program::program;
 
 /// How long a test waits for something to be said before it fails.
 const CAP: Duration = Duration::from_secs(30);
@@ -34,8 +35,7 @@ impl Line {
             Some(Value::Object(fields)) => Some(fields),
             _ => None,
         });
-        // Until the daemon logs JSON.
-        let mut fields = fields.unwrap_or_else(|| fields_of(&text));
+        let mut fields = fields.unwrap_or_default();
         let message = match fields.remove("message") {
             Some(Value::String(message)) => message,
             _ => String::new(),
@@ -52,31 +52,6 @@ impl Line {
     pub fn says(&self, message: &str, unit: &str) -> bool {
         self.message == message && self.field("unit") == unit
     }
-}
-
-/// The fields of a line in the text format: `2026-… INFO pickup::engine: deployed pickup="p" unit=a.txt change="added"`.
-fn fields_of(text: &str) -> Map<String, Value> {
-    let mut fields = Map::new();
-    let rest = text.splitn(2, ": ").nth(1).unwrap_or_default();
-    let mut parts = rest.split(' ').peekable();
-    let mut name = "message".to_owned();
-    let mut value = String::new();
-    for part in parts.by_ref() {
-        match part.split_once('=') {
-            Some((next, start)) if next.chars().all(|c| c.is_ascii_lowercase() || c == '_') && !next.is_empty() => {
-                fields.insert(std::mem::replace(&mut name, next.into()), Value::String(unquoted(&value)));
-                value = start.to_owned();
-            }
-            _ if value.is_empty() => value = part.to_owned(),
-            _ => value = format!("{value} {part}"),
-        }
-    }
-    fields.insert(name, Value::String(unquoted(&value)));
-    fields
-}
-
-fn unquoted(text: &str) -> String {
-    text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text).to_owned()
 }
 
 /// Everything the daemon said so far.
@@ -139,7 +114,7 @@ pub struct Daemon {
 impl Daemon {
     /// Runs `command` on the `pickup.conf` in `directory`.
     pub(crate) fn spawn(mut command: Command, directory: &Path) -> Self {
-        command.arg("pickup.conf"); // Then: `.args(["run", "--config", "pickup.conf"])`.
+        command.args(["run", "--config", "pickup.conf"]);
         command.env("NO_COLOR", "1").env_remove("RUST_LOG").env_remove("STATE_DIRECTORY").env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start the daemon");
@@ -221,16 +196,16 @@ impl Daemon {
         self.heard.log().deployed.get(unit).copied().unwrap_or_default()
     }
 
-    /// How often each unit went live, barriers left out.
+    /// How often each unit went live.
     pub fn all_deployed(&self) -> BTreeMap<String, usize> {
         let log = self.heard.log();
-        log.deployed.iter().filter(|(unit, _)| !is_marker(unit)).map(|(unit, times)| (unit.clone(), *times)).collect()
+        log.deployed.clone()
     }
 
-    /// How often each unit was removed, barriers left out.
+    /// How often each unit was removed.
     pub fn all_removed(&self) -> BTreeMap<String, usize> {
         let log = self.heard.log();
-        log.removed.iter().filter(|(unit, _)| !is_marker(unit)).map(|(unit, times)| (unit.clone(), *times)).collect()
+        log.removed.clone()
     }
 
     /// Fails unless exactly these units went live since the daemon's start, once each.
@@ -251,13 +226,15 @@ impl Daemon {
         look(&self.heard.log())
     }
 
-    /// A barrier: everything that was done to the disk before is worked off when this returns.
+    /// A barrier: everything that was done to the disk before is worked off when this returns, or has failed.
     #[track_caller]
-    pub fn sync(&self) {
-        static MARKERS: AtomicUsize = AtomicUsize::new(0);
-        let marker = format!("{MARKER}{}", MARKERS.fetch_add(1, Ordering::Relaxed));
-        std::fs::write(self.directory.join("in").join(&marker), &marker).expect("drop a marker");
-        self.wait_deployed(&marker, 1);
+    pub fn sync(&self) -> Output {
+        let mut command = Command::new(program());
+        command.args(["sync", "--config", "pickup.conf"]).current_dir(&self.directory).env_remove("STATE_DIRECTORY");
+        let output = command.output().expect("run pickupd");
+        let is_answered = matches!(output.status.code(), Some(0 | 1));
+        assert!(is_answered, "pickupd sync: {output:?}; the daemon said:\n{}", self.said());
+        output
     }
 
     /// Stops the process where it stands, so that events pile up.
@@ -297,13 +274,6 @@ impl Daemon {
         }
         status
     }
-}
-
-/// How a barrier's file is called.
-const MARKER: &str = "barrier-";
-
-pub fn is_marker(unit: &str) -> bool {
-    unit.starts_with(MARKER)
 }
 
 impl Drop for Daemon {

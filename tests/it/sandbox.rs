@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::daemon::{Daemon, is_marker};
+use crate::daemon::Daemon;
 use crate::program::program;
 
 /// Watches `in`, and copies into `deployed/p`. Not durable: no test pulls the plug, and many write thousands of files.
@@ -133,11 +133,9 @@ impl Sandbox {
         found
     }
 
-    /// What is deployed by the configuration [`COPY`], barriers left out.
+    /// What is deployed by the configuration [`COPY`].
     pub fn deployed(&self) -> BTreeMap<String, String> {
-        let mut deployed = self.tree("deployed/p");
-        deployed.retain(|unit, _| !is_marker(unit));
-        deployed
+        self.tree("deployed/p")
     }
 
     /// Runs a program in the sandbox, and expects it to work.
@@ -176,6 +174,7 @@ impl Sandbox {
     /// Starts the daemon as `command`, which ends in the daemon's own program, and waits until it watches.
     pub fn daemon_by(&self, command: Command) -> Daemon {
         let daemon = self.start(command);
+        daemon.wait_for(|line| line.message == "ready");
         daemon.sync();
         daemon
     }

@@ -83,6 +83,7 @@ async fn serve(Plan { config, follow, once }: Plan) -> Result<u8, Error> {
         tracing::error!(%error, "nobody can ask this daemon anything: there is no control socket");
     }
     systemd::ready();
+    tracing::info!("ready");
     let mut background = JoinSet::new();
     background.spawn(systemd::keep_status(engine.clone(), events));
     background.spawn(systemd::keep_alive(engine.clone()));
