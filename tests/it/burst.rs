@@ -6,13 +6,12 @@ use crate::daemon::Daemon;
 use crate::sandbox::Sandbox;
 use crate::writer::Writer;
 
-/// 10,000 files in 100 directories below `aside/from`, each with its own name in it often enough to be more than one
-/// write.
-fn ten_thousand(sandbox: &Sandbox) -> BTreeMap<String, String> {
+/// Files in directories of 100 below `aside/from`, each with its own name in it often enough to be more than a block.
+fn files(sandbox: &Sandbox, count: usize) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
-    for number in 0..10_000 {
+    for number in 0..count {
         let unit = format!("from/d{}/f{}", number / 100, number % 100);
-        let content = format!("{unit}\n").repeat(20);
+        let content = format!("{unit}\n").repeat(500);
         sandbox.write(format!("aside/{unit}"), &content);
         files.insert(unit, content);
     }
@@ -22,8 +21,8 @@ fn ten_thousand(sandbox: &Sandbox) -> BTreeMap<String, String> {
 /// Waits until all of `wanted` is live, and makes sure that none was half and none came twice.
 #[track_caller]
 fn all_live_once(sandbox: &Sandbox, daemon: &Daemon, wanted: &BTreeMap<String, String>) {
-    daemon.wait_until("10,000 files", |log| log.deployed.len() >= wanted.len());
-    daemon.wait_until("10,000 files", |log| wanted.keys().all(|unit| log.deployed.contains_key(unit)));
+    daemon.wait_until("a file each", |log| log.deployed.len() >= wanted.len());
+    daemon.wait_until("all files", |log| wanted.keys().all(|unit| log.deployed.contains_key(unit)));
     daemon.sync();
     let deployed = daemon.all_deployed();
     let twice: Vec<_> = deployed.iter().filter(|(_, times)| **times != 1).collect();
@@ -36,7 +35,7 @@ fn all_live_once(sandbox: &Sandbox, daemon: &Daemon, wanted: &BTreeMap<String, S
 #[test]
 fn ten_thousand_files_copied_in_are_each_deployed_once_and_whole() {
     let sandbox = Sandbox::new();
-    let wanted = ten_thousand(&sandbox);
+    let wanted = files(&sandbox, 10_000);
     let daemon = sandbox.daemon();
     sandbox.shell("cp -r aside/from in/");
     all_live_once(&sandbox, &daemon, &wanted);
@@ -46,19 +45,22 @@ fn ten_thousand_files_copied_in_are_each_deployed_once_and_whole() {
 fn a_queue_that_overflows_loses_nothing() {
     let sandbox = Sandbox::new();
     // Directories that are exchanged while nobody listens: their watches die, and nobody is told.
-    sandbox.shell("for n in $(seq 20); do mkdir -p in/again$n/deep; done");
-    let wanted = ten_thousand(&sandbox);
+    sandbox.shell("for n in $(seq 20); do mkdir in/again$n; done");
+    let wanted = files(&sandbox, 1_000);
     let daemon = sandbox.daemon();
     daemon.freeze();
-    // Existing directories, so that their watches tell: three events a file.
-    sandbox.shell("for n in $(seq 8000); do : > in/noise$n.tmp; done; rm in/noise*.tmp");
-    sandbox.shell("rm -rf in/again*; for n in $(seq 20); do mkdir -p in/again$n/deep; done; cp -r aside/from in/");
+    // The queue holds 16,384 events, and each of these is two.
+    for number in 0..10_000 {
+        sandbox.write(format!("in/noise{number}.tmp"), "");
+    }
+    // One by one: the new directory gets the inode number of the old one.
+    sandbox.shell("for n in $(seq 20); do rmdir in/again$n; mkdir in/again$n; done; cp -r aside/from in/");
     daemon.thaw();
     daemon.wait_for(|line| line.message.contains("overflow"));
     all_live_once(&sandbox, &daemon, &wanted);
     for number in 1..=20 {
-        sandbox.write(format!("in/again{number}/deep/f"), "after");
-        daemon.wait_deployed(&format!("again{number}/deep/f"), 1);
+        sandbox.write(format!("in/again{number}/f"), "after");
+        daemon.wait_deployed(&format!("again{number}/f"), 1);
     }
 }
 
