@@ -49,9 +49,10 @@ fn a_queue_that_overflows_loses_nothing() {
     let wanted = files(&sandbox, 1_000);
     let daemon = sandbox.daemon();
     daemon.freeze();
-    // The queue holds 16,384 events, and each of these is two.
-    for number in 0..10_000 {
-        sandbox.write(format!("in/noise{number}.tmp"), "");
+    // The queue holds 16,384 events, and only equal ones in a row become one. No inode is taken: the directories that are
+    // made again below get the numbers of those they replace.
+    for number in 0..20_000 {
+        sandbox.write(["in/noise.tmp", "in/more.tmp"][number % 2], "");
     }
     // One by one: the new directory gets the inode number of the old one.
     sandbox.shell("for n in $(seq 20); do rmdir in/again$n; mkdir in/again$n; done; cp -r aside/from in/");
