@@ -18,7 +18,10 @@ fn inside(sandbox: &Sandbox, setup: &str) -> Daemon {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-ec", &format!("{setup}\nexec \"$0\" \"$@\"")]);
     command.arg(program());
-    sandbox.daemon_by(command)
+    // What is mounted over the state directory hides the control socket from us, so there is nobody to ask.
+    let daemon = sandbox.start(command);
+    daemon.wait_for(|line| line.message == "ready");
+    daemon
 }
 
 /// Runs a line of shell in the daemon's namespaces.

@@ -259,6 +259,9 @@ impl Engine {
         let ended = tokio::task::spawn_blocking(move || {
             let ended = engine.state().end_all();
             ended.join();
+            if let Err(error) = engine.0.shared.journal().fold() {
+                tracing::debug!(%error, "the journal is not folded; the next start does it");
+            }
         });
         let cancel = self.0.shared.cancel.clone();
         let overdue = async {

@@ -17,6 +17,11 @@ const NEEDED: &str = "
           WHERE deployment.finished_at IS NULL AND change.content IS NOT NULL";
 
 impl Journal {
+    /// Folds what was written into the database file, so that the next start finds one file. Called at the end of a run.
+    pub(crate) fn fold(&self) -> Result<()> {
+        self.read(|view| Ok(view.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?))
+    }
+
     /// Drops the deployments of a pickup that were finished before `keep_after`, in milliseconds since the epoch, but
     /// never the newest of which anything was committed. What was live in each generation that is left can be told as
     /// before. Then writes the WAL back: this is where fsync is called, so not while a deployment runs.
