@@ -107,7 +107,8 @@ impl Builder {
         for problem in &self.config.problems {
             log_problem(problem);
         }
-        let (reread, followed) = self.follow.map(|(file, surroundings)| Followed::new(file, surroundings)).unzip();
+        let followed = self.follow.map(|(file, surroundings)| Followed::new(&shared, file, surroundings));
+        let (reread, followed) = followed.unzip();
         let engine = Engine(Arc::new(Inner {
             shared,
             registered: self.registered,
