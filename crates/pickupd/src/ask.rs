@@ -70,22 +70,26 @@ impl Ask {
             Err(error) => return Err(error.into()),
         };
         match Records::open(self.state_dir()) {
-            Ok(records) => {
-                let note = "no daemon runs; this is what is on record in";
-                eprintln!("{} {note} {}", self.err.warn("note:"), self.state_dir().display());
-                Ok(Source::Records(records))
-            }
+            Ok(records) => Ok(Source::Records(records)),
             // Neither a daemon nor a trace of one.
             Err(error) if error.kind() == ErrorKind::NotFound => Err(absent.into()),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// What is on record, said to be no more than that.
+    fn on_record<T>(&self, read: pickup::Result<T>) -> Result<T, Failure> {
+        let value = read?;
+        let note = "no daemon runs; this is what is on record in";
+        eprintln!("{} {note} {}", self.err.warn("note:"), self.state_dir().display());
+        Ok(value)
+    }
+
     async fn status(&self, Status { name, format }: Status) -> Done {
         let name = name.as_deref();
         let statuses: Vec<PickupStatus> = match self.source().await? {
             Source::Daemon(client) => client.status(name).await?,
-            Source::Records(records) => records.status(name)?,
+            Source::Records(records) => self.on_record(records.status(name))?,
         };
         if format.json {
             print_json(&statuses)?;
@@ -100,7 +104,7 @@ impl Ask {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let deployments: Vec<Deployment> = match self.source().await? {
             Source::Daemon(client) => client.history(name, limit).await?,
-            Source::Records(records) => records.history(name, limit)?,
+            Source::Records(records) => self.on_record(records.history(name, limit))?,
         };
         if format.json {
             print_json(&deployments)?;

@@ -13,7 +13,7 @@ const HISTORY_LIMIT: &str = "20";
 /// `pickupd run` watches the directories that `pickup.conf` names and hands complete changes to deployers. The other
 /// commands ask the running daemon, or its records when none runs.
 #[derive(Debug, Parser)]
-#[command(name = "pickupd", version, after_help = MAIN_EXAMPLES, max_term_width = 100, propagate_version = true)]
+#[command(name = "pickupd", version, after_help = MAIN_EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     #[command(flatten)]
     pub options: Options,
@@ -30,8 +30,15 @@ pub struct Options {
     /// The state directory, whatever the configuration says
     #[arg(long, global = true, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     pub state_dir: Option<PathBuf>,
-    /// Whether to use colours; `auto` means on a terminal, unless NO_COLOR is set
-    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    /// When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never [default: auto]
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
     pub color: Color,
 }
 

@@ -18,7 +18,7 @@ use crate::paint::{Paint, visible};
 /// What `log` says, if it can be understood.
 pub fn filter(log: &str) -> Result<EnvFilter, Error> {
     let parsed = EnvFilter::builder().parse(log);
-    parsed.map_err(|error| Error::new(ErrorKind::Config, format!("use the log filter `{log}`")).caused_by(error))
+    parsed.map_err(|error| Error::new(ErrorKind::Config, format!("use the log filter `{log}`: {error}")))
 }
 
 /// Starts logging as `settings` say, or with another filter.

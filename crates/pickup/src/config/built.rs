@@ -80,3 +80,29 @@ impl PickupConfig {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_directory_needs_no_file_and_is_checked_like_one() {
+        let surroundings = Surroundings::new("/base").state_dir("/state");
+        let config = Config::directory(Path::new("in/drop $HOME"), Path::new("out"), &surroundings).unwrap();
+        assert_eq!(config.settings.state_dir, Path::new("/state"));
+        let pickup = PickupConfig::new("drop $HOME", "/base/in/drop $HOME");
+        assert_eq!(config.pickups, [(pickup.name.clone(), pickup)].into());
+        let DeployerKind::Copy(copy) = &config.deployers["default"].kind else { panic!("{config:?}") };
+        assert_eq!(copy.into, "/base/out");
+        let error = Config::directory(Path::new("in"), Path::new("in/out"), &surroundings).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        insta::assert_snapshot!(error, @"watch in and copy into in/out: /base/in would pick up what deployer `default` writes to /base/in/out");
+    }
+
+    #[test]
+    fn a_fixed_state_directory_wins_over_the_file() {
+        let surroundings = Surroundings::new("/base").state_dir("/state");
+        let text = "[pickup]\nstate_dir = \"elsewhere\"\n";
+        assert_eq!(Config::parse(text, None, &surroundings).unwrap().settings.state_dir, Path::new("/state"));
+    }
+}

@@ -249,6 +249,31 @@ async fn a_followed_file_is_read_again_when_asked() {
     engine.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_file_is_read_again_however_it_is_written() {
+    let sandbox = Sandbox::new("state");
+    let file = sandbox.path("pickup.conf");
+    let text =
+        |name: &str| format!("[pickup]\nstate_dir = \"state\"\n[hot-deploy.user.{name}]\npickup_from = \"in\"\n");
+    std::fs::write(&file, text("one")).unwrap();
+    let config = Config::load(&file, &Surroundings::default()).unwrap();
+    let engine = Engine::builder(config).follow(&file, Surroundings::default()).start().await.unwrap();
+    let mut events = engine.subscribe();
+    let mut reloaded = async || loop {
+        let next = timeout(Duration::from_secs(30), events.next()).await.expect("not read again");
+        let Some(Delivery::Event(event)) = next else { panic!("{next:?}") };
+        if let EventKind::Reloaded { changed, .. } = event.kind {
+            return changed.join(" ");
+        }
+    };
+    std::fs::write(&file, text("two")).unwrap();
+    assert_eq!(reloaded().await, "one two");
+    std::fs::write(sandbox.path("other"), text("three")).unwrap();
+    std::fs::rename(sandbox.path("other"), &file).unwrap();
+    assert_eq!(reloaded().await, "three two");
+    engine.shutdown().await;
+}
+
 async fn names(client: &Client) -> Vec<String> {
     client.status(None).await.unwrap().into_iter().map(|status| status.name).collect()
 }

@@ -7,10 +7,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::shared::Shared;
 use super::{Engine, Inner};
 use crate::config::{Config, Surroundings};
 use crate::error::Result;
-use crate::source::watch::Target;
+use crate::path::UnitPath;
+use crate::source::Place;
+use crate::source::watch::{Notice, Target, Watcher};
 
 /// How long the file must stand still: an editor may write it in several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -25,38 +28,39 @@ pub(super) struct Followed {
     file: PathBuf,
     surroundings: Surroundings,
     asked: mpsc::Receiver<Reread>,
+    changed: Arc<Notify>,
+    is_watched: bool,
+    /// What was in the file when it was read last.
+    seen: Option<Vec<u8>>,
 }
 
 impl Followed {
-    /// A file to be followed, and where to ask for it to be read.
-    pub(super) fn new(file: PathBuf, surroundings: Surroundings) -> (mpsc::Sender<Reread>, Self) {
+    /// A file to be followed, and where to ask for it to be read. It is watched from now on.
+    pub(super) fn new(shared: &Shared, file: PathBuf, surroundings: Surroundings) -> (mpsc::Sender<Reread>, Self) {
         let (ask, asked) = mpsc::channel(1);
-        (ask, Self { file, surroundings, asked })
+        let changed = Arc::new(Notify::new());
+        let is_watched = watch(&shared.watcher, &file, changed.clone());
+        let seen = read(&file);
+        (ask, Self { file, surroundings, asked, changed, is_watched, seen })
     }
 
     /// Reads the file again whenever it changes or somebody asks, until `end`.
     pub(super) async fn follow(mut self, engine: Weak<Inner>, end: CancellationToken) {
-        let changed = Arc::new(Notify::new());
-        let is_watched = match engine.upgrade() {
-            Some(engine) => watch(&engine, &self.file, changed.clone()),
-            None => return,
-        };
-        let mut seen = read(&self.file);
         loop {
             let asked = tokio::select! {
                 () = end.cancelled() => return,
                 Some(reply) = self.asked.recv() => Some(reply),
-                () = changed.notified() => None,
-                () = tokio::time::sleep(POLL), if !is_watched => None,
+                () = self.changed.notified() => None,
+                () = tokio::time::sleep(POLL), if !self.is_watched => None,
             };
             if asked.is_none() {
                 tokio::time::sleep(QUIET).await;
             }
             let text = read(&self.file);
-            if text == seen && asked.is_none() {
+            if text == self.seen && asked.is_none() {
                 continue;
             }
-            seen = text;
+            self.seen = text;
             let Some(engine) = engine.upgrade().map(Engine) else { return };
             let exchanged = self.exchange(&engine).await;
             if let Err(error) = &exchanged {
@@ -78,10 +82,15 @@ fn read(file: &Path) -> Option<Vec<u8>> {
 }
 
 /// Watches the name of the file in its directory, so that it may be exchanged as editors do.
-fn watch(engine: &Inner, file: &Path, changed: Arc<Notify>) -> bool {
+fn watch(watcher: &Watcher, file: &Path, changed: Arc<Notify>) -> bool {
     let (Some(directory), Some(name)) = (file.parent(), file.file_name()) else { return false };
     let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
-    let subscriber = engine.shared.watcher.subscribe(Arc::new(move |_| changed.notify_one()));
-    let target = Target::Anchor { root: 0, name: name.to_os_string() };
-    engine.shared.watcher.watch(subscriber, &[(directory.to_path_buf(), target)]).is_empty()
+    let name = name.to_os_string();
+    let subscriber = watcher.subscribe(Arc::new(move |notice| match notice {
+        // It is not only exchanged: some editors write into the file that is there.
+        Notice::Entry { place, .. } if place.path.file_name().is_some_and(|entry| entry != name) => {}
+        Notice::Entry { .. } | Notice::Anchor { .. } | Notice::Overflow => changed.notify_one(),
+    }));
+    let target = Target::Directory(Place { root: 0, path: UnitPath::root() });
+    watcher.watch(subscriber, &[(directory.to_path_buf(), target)]).is_empty()
 }

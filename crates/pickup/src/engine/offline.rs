@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::pickup::unit_of;
-use super::status::{Explanation, Failed, LastError, PickupStatus, State, Verdict, described, left_alone};
+use super::status::{Explanation, Failed, LastError, PickupStatus, State, Verdict, described, left_alone, times};
 use crate::config::{Config, PickupConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Deployment, Journal};
@@ -103,7 +103,7 @@ impl Records {
         }
         let failed = self.0.quarantined(&pickup.name)?.into_iter().find(|record| record.unit == *unit);
         if let Some(failed) = failed {
-            let sentence = format!("it failed {} times, last with: {}", failed.attempts, failed.cause);
+            let sentence = format!("it failed {}, last with: {}", times(failed.attempts), failed.cause);
             return Ok((Verdict::Failed, vec![sentence]));
         }
         let live = match self.0.live_generation(&pickup.name)? {

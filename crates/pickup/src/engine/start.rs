@@ -107,7 +107,8 @@ impl Builder {
         for problem in &self.config.problems {
             log_problem(problem);
         }
-        let (reread, followed) = self.follow.map(|(file, surroundings)| Followed::new(file, surroundings)).unzip();
+        let followed = self.follow.map(|(file, surroundings)| Followed::new(&shared, file, surroundings));
+        let (reread, followed) = followed.unzip();
         let engine = Engine(Arc::new(Inner {
             shared,
             registered: self.registered,
@@ -174,9 +175,8 @@ fn lock(state_dir: &Path) -> Result<File> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(std::fs::TryLockError::WouldBlock) => {
-            let action =
-                "use the state directory: another daemon runs on it; stop that one, or choose another `state_dir`";
-            Err(Error::new(ErrorKind::Busy, action).at(state_dir))
+            let why = "another daemon runs on it; stop that one, or choose another `state_dir`";
+            Err(Error::new(ErrorKind::Busy, "use the state directory").at(state_dir).caused_by(why))
         }
         Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
     }

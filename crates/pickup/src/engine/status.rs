@@ -491,8 +491,13 @@ impl super::pickup::Failure {
             Some(_) => "it is tried again by itself",
             None => "it is quarantined until it changes, or until `pickupd retry`",
         };
-        format!("it failed {} times, last with: {}; {next}", self.record.attempts, self.record.cause)
+        format!("it failed {}, last with: {}; {next}", times(self.record.attempts), self.record.cause)
     }
+}
+
+/// `once`, `3 times`.
+pub(super) fn times(number: u32) -> String {
+    if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
 
 fn noted(path: &UnitPath, reason: &str) -> Noted {

@@ -20,10 +20,10 @@ pub fn render(show: &Show, reports: &[SyncReport]) -> String {
         } else {
             Cell::painted("failed", |text| paint.bad(text))
         };
-        let deployed = match report.deployed {
-            0 if report.trouble.is_some() => String::new(),
-            0 => "nothing to deploy".to_owned(),
-            deployed => format!("{} deployed", count(deployed, "unit")),
+        let deployed = match (report.deployed, report.is_success()) {
+            (0, true) => "nothing to deploy".to_owned(),
+            (0, false) => "nothing deployed".to_owned(),
+            (deployed, _) => format!("{} deployed", count(deployed, "unit")),
         };
         let name = Cell::painted(&visible(&report.name), |name| paint.strong(name));
         table.row(vec![name, outcome, Cell::plain(deployed)]);

@@ -129,5 +129,5 @@ fn failed(show: &Show, name: &str, failed: &Failed) -> String {
         None => format!("quarantined until it changes, or `pickupd retry {name} {unit}`"),
     };
     let times = if failed.attempts == 1 { "once".to_owned() } else { format!("{} times", failed.attempts) };
-    format!("{unit}: {} failed {times}: {}; {next}", visible(&failed.deployer), visible(&failed.cause))
+    format!("{unit}: {times}: {}; {next}", visible(&failed.cause))
 }
