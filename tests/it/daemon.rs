@@ -145,8 +145,14 @@ impl Daemon {
 
     /// Waits until what was said so far satisfies `is_enough`; `what` is what the test waits for, in words.
     #[track_caller]
-    pub fn wait_until(&self, what: &str, mut is_enough: impl FnMut(&Log) -> bool) {
-        let deadline = Instant::now() + CAP;
+    pub fn wait_until(&self, what: &str, is_enough: impl FnMut(&Log) -> bool) {
+        self.wait_within(CAP, what, is_enough);
+    }
+
+    /// As [`wait_until`](Self::wait_until), with another cap.
+    #[track_caller]
+    pub fn wait_within(&self, cap: Duration, what: &str, mut is_enough: impl FnMut(&Log) -> bool) {
+        let deadline = Instant::now() + cap;
         let mut log = self.heard.log();
         while !is_enough(&log) {
             let left = deadline.saturating_duration_since(Instant::now());
