@@ -352,10 +352,10 @@ fn an_edit_that_keeps_size_and_mtime_is_deployed() {
 #[test]
 fn edits_while_everything_is_compared_are_not_lost() {
     both_ways(
-        |sandbox| (0..2000).fold(sandbox, |sandbox, number| sandbox.file(&format!("in/d{number}/f.py"), "old")),
+        |sandbox| (0..800).fold(sandbox, |sandbox, number| sandbox.file(&format!("in/d{number}/f.py"), "old")),
         |sandbox, daemon| {
-            daemon.wait_until("2000 files", |log| log.deployed.len() >= 2000);
-            for number in (0..2000).step_by(80) {
+            daemon.wait_until("800 files", |log| log.deployed.len() >= 800);
+            for number in (0..800).step_by(32) {
                 sandbox.write(format!("in/d{number}/f.py"), "new");
             }
             let edited = |log: &crate::daemon::Log| log.deployed.values().filter(|times| **times == 2).count();
