@@ -19,6 +19,9 @@ use crate::{configuration, log, once, systemd};
 /// How long the end may take: a little less than the 30 seconds that are promised.
 const END_MAX: Duration = Duration::from_secs(28);
 
+/// How long what is left of the engine may take to be closed after that.
+const LAST_MAX: Duration = Duration::from_secs(1);
+
 /// What is to be run.
 struct Plan {
     config: Config,
@@ -41,8 +44,8 @@ pub fn run(options: &Options, run: Run) -> Result<ExitCode, Failure> {
             _ => FAILED,
         }
     });
-    // What could not be finished in time is not waited for.
-    runtime.shutdown_background();
+    // What could not be finished in time is not waited for; all else is closed in order, the journal above all.
+    runtime.shutdown_timeout(if code == AT_ONCE { Duration::ZERO } else { LAST_MAX });
     Ok(ExitCode::from(code))
 }
 
@@ -102,6 +105,7 @@ async fn serve(Plan { config, follow, once }: Plan) -> Result<u8, Error> {
         0
     };
     systemd::stopping();
+    background.shutdown().await;
     Ok(match stop.unless_asked(tokio::time::timeout(END_MAX, engine.shutdown())).await {
         None => AT_ONCE,
         Some(Ok(())) => {
