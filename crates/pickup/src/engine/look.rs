@@ -17,6 +17,8 @@ use crate::source::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 
 /// How soon a look that failed for a reason outside the file is tried again.
 const RELOOK: Duration = Duration::from_secs(1);
+/// How often a file that was just closed is looked at before it is waited for.
+const CLOSING_LOOKS: usize = 16;
 /// Two writes closer together than this may leave the same times behind on older kernels (git's racy-clean rule).
 const RACY: i64 = 20_000_000;
 /// A touch sets the modification time to now; restoring an old time does not.
@@ -135,7 +137,17 @@ impl Pickup {
         let known = self.known.get(&place).copied();
         let fingerprint = known.as_ref().map(|known| &known.fingerprint);
         let link = place.clone();
-        match self.probe.look(&real, &place, self.config.symlinks, hint, fingerprint) {
+        let look = || self.probe.look(&real, &place, self.config.symlinks, hint, fingerprint);
+        let mut sight = look();
+        // The kernel tells of a close a moment before it is done, and that moment is short.
+        for _ in 0..CLOSING_LOOKS {
+            if hint != Hint::Closed || !matches!(sight, Sight::File { writer: Writer::Somebody, .. }) {
+                break;
+            }
+            std::thread::yield_now();
+            sight = look();
+        }
+        match sight {
             Sight::File { fingerprint, hint, writer, shape } => {
                 self.refused.remove(&place);
                 self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape }, known);
