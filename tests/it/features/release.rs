@@ -10,8 +10,10 @@ fn site() -> Sandbox {
     Sandbox::new().config(&config("deploy_to = [\"site\"]", site))
 }
 
-fn releases(sandbox: &Sandbox) -> usize {
-    fs::read_dir(sandbox.path("site/releases")).expect("list releases").count()
+pub(super) fn releases(sandbox: &Sandbox) -> usize {
+    let entries = fs::read_dir(sandbox.path("site/releases")).expect("list releases").flatten();
+    // Beside each release is a file that describes it.
+    entries.filter(|entry| entry.path().is_dir()).count()
 }
 
 fn live(sandbox: &Sandbox) -> Option<String> {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 
+use super::release::releases;
 use super::{COPY, FAILED, config, json, nth};
 use crate::sandbox::Sandbox;
 
@@ -71,7 +72,7 @@ fn a_release_that_does_not_pass_its_checks_is_taken_back() {
     nth(&daemon, FAILED, 1);
     assert_eq!(fs::read_link(sandbox.path("site/current")).expect("a link"), live);
     assert_eq!(sandbox.read("site/current/a").as_deref(), Some("one"));
-    assert_eq!(fs::read_dir(sandbox.path("site/releases")).expect("releases").count(), 1);
+    assert_eq!(releases(&sandbox), 1);
     sandbox.write("good", "");
     sandbox.write("in/a", "three");
     daemon.wait_deployed("a", 2);
