@@ -11,6 +11,7 @@ mod exec;
 mod quarantine;
 mod release;
 mod reload;
+mod together;
 mod undo;
 mod unit;
 mod while_down;
