@@ -5,6 +5,7 @@
 mod burst;
 mod crash;
 mod daemon;
+mod features;
 mod odd;
 mod program;
 mod sandbox;

@@ -89,6 +89,7 @@ impl Pickup {
             return;
         }
         if self.is_by_unit() {
+            self.clear_the_way(now, &mut closed);
             // Removals stay together: whether they are believed depends on how many there are.
             let puts = closed.iter().filter(|unit| self.is_wanted(unit));
             for unit in puts.skip(UNITS_MAX).cloned().collect::<Vec<_>>() {
@@ -110,6 +111,32 @@ impl Pickup {
             return;
         }
         self.start(changes, Origin::Change, None);
+    }
+
+    /// Where a file became a directory, or a directory a file, the old is taken away in this change set, whatever the
+    /// grace of removals, and the new comes with the next.
+    fn clear_the_way(&mut self, now: Instant, closed: &mut BTreeSet<UnitPath>) {
+        let mut in_the_way = BTreeSet::new();
+        let mut held_back = Vec::new();
+        // What no longer waits was refused, or has failed: then the new one fails, too, and says why.
+        let goes = |live: &UnitPath| {
+            let is_waiting = closed.contains(live) || self.gathering.contains(live);
+            is_waiting && self.live.contains_key(live) && !self.is_wanted(live)
+        };
+        for unit in closed.iter().filter(|unit| !self.live.contains_key(unit) && self.is_wanted(unit)) {
+            let above = std::iter::successors(unit.parent(), UnitPath::parent);
+            let below = self.live.range(unit.clone()..).map(|(live, _)| live).take_while(|live| live.starts_with(unit));
+            let old: Vec<UnitPath> = above.chain(below.cloned()).filter(goes).collect();
+            if !old.is_empty() {
+                in_the_way.extend(old);
+                held_back.push(unit.clone());
+            }
+        }
+        for unit in held_back {
+            closed.remove(&unit);
+            self.gathering.note(now, unit, Noted::Complete);
+        }
+        closed.extend(in_the_way);
     }
 
     /// Plans `changes` and gives them to the lane.

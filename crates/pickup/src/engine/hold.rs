@@ -60,7 +60,11 @@ impl Pickup {
                 })
                 .collect();
         }
-        let stale = self.stale_units()?;
+        let mut stale = self.stale_units()?;
+        if drifted.contains(&UnitPath::root()) {
+            // A deployer that takes the pickup as a whole: all of it is to be deployed again.
+            stale.extend(self.live.keys().cloned());
+        }
         for unit in stale.iter().chain(&drifted) {
             // Live, but not with these deployers, or not as deployed.
             self.touched.insert(unit.clone());

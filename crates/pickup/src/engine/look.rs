@@ -10,6 +10,7 @@ use crate::capture::Digest;
 use crate::capture::store::Captured;
 use crate::change::gather::Noted;
 use crate::config::{Symlinks, UnitKind};
+use crate::path::UnitPath;
 use crate::settle::{Seen, Verdict};
 use crate::source::ignore::Judged;
 use crate::source::watch::Notice;
@@ -128,7 +129,7 @@ impl Pickup {
             Judged::Taken => {}
             Judged::Ignored { .. } | Judged::NotMatched { .. } | Judged::TooDeep => {
                 // It may have been taken under rules that were there before.
-                return self.gone_below(now, &place, false);
+                return self.gone_here(now, &place, false);
             }
         }
         let Some(real) = self.roots[place.root].real().cloned() else { return };
@@ -152,7 +153,7 @@ impl Pickup {
                 self.refused.remove(&place);
                 self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape }, known);
             }
-            Sight::Gone => self.gone_below(now, &place, was_seen),
+            Sight::Gone => self.gone_here(now, &place, was_seen),
             // What was known of it stays; only the answer to "why" changes.
             Sight::Unreadable(reason) => {
                 self.settle.forget(&place);
@@ -160,7 +161,7 @@ impl Pickup {
                 self.refuse(place, format!("it cannot be read: {reason}"));
             }
             Sight::Refused(reason) => {
-                self.gone_below(now, &place, was_seen);
+                self.gone_here(now, &place, was_seen);
                 self.refuse(place, reason);
             }
         }
@@ -225,7 +226,7 @@ impl Pickup {
             Ok(Captured::Moved) => {
                 self.relook.insert((now, place));
             }
-            Ok(Captured::Gone) => self.gone_below(now, &place, true),
+            Ok(Captured::Gone) => self.gone_here(now, &place, true),
             Err(error) => {
                 // A full store may hold what nothing refers to any more.
                 let freed = self.shared.sweep(None).unwrap_or(0);
@@ -282,7 +283,21 @@ impl Pickup {
 
     /// Everything known at and below `place` is gone. `was_seen` says that a hint told us, and no listing.
     pub(super) fn gone_below(&mut self, now: Instant, place: &Place, was_seen: bool) {
-        let below = |candidate: &Place| candidate.root == place.root && candidate.path.starts_with(&place.path);
+        self.gone(now, place, was_seen, |path| path.starts_with(&place.path));
+    }
+
+    /// No file is at `place` any more. If it became a directory, what lies in that is there.
+    fn gone_here(&mut self, now: Instant, place: &Place, was_seen: bool) {
+        let real = self.roots[place.root].real();
+        if real.is_some_and(|real| leads_to_directory(&real.join(place.path.as_path()))) {
+            self.gone(now, place, was_seen, |path| *path == place.path);
+        } else {
+            self.gone_below(now, place, was_seen);
+        }
+    }
+
+    fn gone(&mut self, now: Instant, place: &Place, was_seen: bool, is_gone: impl Fn(&UnitPath) -> bool) {
+        let below = |candidate: &Place| candidate.root == place.root && is_gone(&candidate.path);
         let known: Vec<Place> =
             self.known.range(place.clone()..).map(|(known, _)| known.clone()).take_while(below).collect();
         let pending: Vec<Place> =
