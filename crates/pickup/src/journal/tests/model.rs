@@ -112,7 +112,8 @@ fn check(journal: &Journal, model: &Model) {
     assert!(model.newest_committed.is_none_or(|newest| kept.contains(&newest)));
     assert_eq!(journal.live_generation("app").unwrap(), model.newest_committed);
     let referenced = journal.referenced().unwrap();
-    let oldest_kept = kept.last().copied().unwrap_or_default();
+    // Where no deployment is kept, no generation is.
+    let oldest_kept = kept.last().copied().unwrap_or(u64::MAX);
     for (generation, expected) in (0..).zip(&model.generations) {
         match journal.contents_at("app", generation) {
             Ok(contents) => {
@@ -136,18 +137,28 @@ fn files(content: &Content) -> Vec<Digest> {
     }
 }
 
+fn told(acts: &[Act]) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let mut model = Model { generations: vec![Contents::new()], newest_committed: None };
+    for next in acts {
+        act(&mut journal, &mut model, dir.path(), next);
+        check(&journal, &model);
+    }
+}
+
+/// Found by the property below.
+#[test]
+fn when_every_deployment_is_pruned_no_generation_is_kept() {
+    told(&[Act::Rollback(0), Act::Prune(1), Act::Prune(0)]);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_contents_of_every_kept_generation_can_be_told(acts in acts()) {
-        let dir = tempfile::tempdir().unwrap();
-        let mut journal = open(dir.path());
-        let mut model = Model { generations: vec![Contents::new()], newest_committed: None };
-        for next in &acts {
-            act(&mut journal, &mut model, dir.path(), next);
-            check(&journal, &model);
-        }
+        told(&acts);
     }
 }
 
