@@ -150,7 +150,8 @@ fn a_crash_at_any_write_is_taken_back_if_the_change_is() {
 
 #[test]
 fn a_crash_while_a_failure_is_taken_back_leaves_the_old_version_live() {
-    for moment in ["before", "after"] {
+    let writes = ["revert", "quarantine"].into_iter().flat_map(|write| [(write, "before"), (write, "after")]);
+    for (write, moment) in writes {
         let broken =
             CONFIG.replace(r#"deploy_to = ["files", "releases"]"#, r#"deploy_to = ["files", "releases", "broken"]"#);
         let broken = format!("{broken}\n[deployer.broken]\nkind = \"exec\"\ncommand = [\"/bin/false\"]\nretry = 0\n");
@@ -159,12 +160,29 @@ fn a_crash_while_a_failure_is_taken_back_leaves_the_old_version_live() {
         assert!(!crashes(&sandbox, "none", "after", 1));
         put(&sandbox, &second());
         let sandbox = sandbox.config(&broken);
-        assert!(crashes(&sandbox, "revert", moment, 1), "no revert {moment}");
+        assert!(crashes(&sandbox, write, moment, 1), "no {write} {moment}");
         let daemon = sandbox.start(Command::new(program()));
         daemon.wait_for(|line| line.message == "failed; the old version stays");
         let said = daemon.stop();
         let expected = [first(), first()];
-        assert_eq!(live(&sandbox, ["files", "releases/current"]), expected, "{moment}: {said}");
+        assert_eq!(live(&sandbox, ["files", "releases/current"]), expected, "{write} {moment}: {said}");
+    }
+}
+
+#[test]
+fn a_crash_while_a_hold_is_recorded_leaves_one_whole_generation_live() {
+    for moment in ["before", "after"] {
+        let sandbox = Sandbox::new().config(CONFIG);
+        put(&sandbox, &first());
+        assert!(!crashes(&sandbox, "none", "after", 1));
+        put(&sandbox, &second());
+        assert!(crashes(&sandbox, "hold", moment, 1), "no hold {moment}");
+        let daemon = sandbox.daemon();
+        daemon.sync();
+        let said = daemon.stop();
+        // Not recorded, the rollback is as if it had not been, and what is on disk is deployed.
+        let expected = if moment == "after" { first() } else { second() };
+        assert_eq!(live(&sandbox, ["files", "releases/current"]), [expected.clone(), expected], "{moment}: {said}");
     }
 }
 

@@ -13,6 +13,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().ok_or("usage: pickup-crashing CONFIG WRITE before|after NTH");
     let (file, write, moment, nth) = (PathBuf::from(next()?), next()?, next()?, next()?.parse::<usize>()?);
+    // A hold comes of a rollback only.
+    let write_is_hold = write == "hold";
     let config = Config::load(&file, &Surroundings::default())?;
     let seen = AtomicUsize::new(0);
     let hook = move |word: &str, is_done: bool| {
@@ -28,6 +30,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let engine = Engine::builder(config).on_journal_write(hook).start().await?;
     engine.sync(None, SyncOptions { until_final: true, ..SyncOptions::default() }).await?;
+    if write_is_hold {
+        engine.rollback("p", None).await?;
+    }
     engine.shutdown().await;
     Ok(())
 }

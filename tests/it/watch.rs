@@ -17,8 +17,13 @@ mod open;
 
 /// Runs `scenario` at rest, and with every processor busy.
 fn at_rest_and_busy(scenario: impl Fn(&Sandbox, &Daemon)) {
+    at_rest_and_busy_in(Sandbox::new, scenario);
+}
+
+/// The same, in a sandbox that is made otherwise.
+fn at_rest_and_busy_in(sandbox: impl Fn() -> Sandbox, scenario: impl Fn(&Sandbox, &Daemon)) {
     for is_busy in [false, true] {
-        let sandbox = Sandbox::new();
+        let sandbox = sandbox();
         let daemon = sandbox.daemon();
         let busy = is_busy.then(Busy::new);
         scenario(&sandbox, &daemon);

@@ -189,3 +189,14 @@ fn names_library(line: &str, library: &str) -> bool {
         before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':')
     })
 }
+
+/// Promise 9: whoever decides what is deployed, when and how needs one of these, and the daemon has none of them.
+#[test]
+fn the_daemon_has_nothing_to_decide_with() {
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../pickupd/Cargo.toml");
+    let manifest = std::fs::read_to_string(manifest).unwrap();
+    for pipeline in ["notify", "walkdir", "ignore", "globset", "blake3", "rusqlite", "reqwest", "flate2", "toml"] {
+        let is_named = manifest.lines().any(|line| line.split(['.', ' ', '=']).next() == Some(pipeline));
+        assert!(!is_named, "pickupd depends on {pipeline}");
+    }
+}

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::time::Duration;
 
-use super::{all_live_once, at_rest_and_busy, named};
+use super::{all_live_once, at_rest_and_busy, at_rest_and_busy_in, named};
 use crate::sandbox::Sandbox;
 use crate::writer::{Pace, Writer};
 
@@ -51,31 +51,33 @@ fn a_file_renamed_into_place_by_a_writer_that_still_has_it_open_is_waited_for() 
 
 #[test]
 fn an_upload_that_opens_and_closes_its_file_ten_times_is_one_deployment_where_settle_patterns_say_so() {
-    let sandbox = Sandbox::new().keys("settle_patterns = [\"*.upload\"]\nsettle = \"500ms\"");
-    let daemon = sandbox.daemon();
-    let pace = Pace::new();
-    for round in 0..10 {
-        let mut file = File::options().create(true).append(true).open(sandbox.path("in/f.upload")).expect("open");
-        write!(file, "{round}").expect("append");
-        drop(file);
-        pace.idle(Duration::from_millis(60));
-    }
-    assert_eq!(daemon.deployed("f.upload"), 0, "half a file was deployed");
-    daemon.wait_deployed("f.upload", 1);
-    daemon.sync();
-    daemon.assert_deployed_once(["f.upload"]);
-    assert_eq!(sandbox.read("deployed/p/f.upload").as_deref(), Some("0123456789"));
+    let sandbox = || Sandbox::new().keys("settle_patterns = [\"*.upload\"]\nsettle = \"1s\"");
+    at_rest_and_busy_in(sandbox, |sandbox, daemon| {
+        let pace = Pace::new();
+        for round in 0..10 {
+            let mut file = File::options().create(true).append(true).open(sandbox.path("in/f.upload")).expect("open");
+            write!(file, "{round}").expect("append");
+            drop(file);
+            pace.idle(Duration::from_millis(60));
+        }
+        daemon.wait_deployed("f.upload", 1);
+        daemon.sync();
+        // Had half of it been deployed, the other half would have followed.
+        daemon.assert_deployed_once(["f.upload"]);
+        assert_eq!(sandbox.read("deployed/p/f.upload").as_deref(), Some("0123456789"));
+    });
 }
 
 #[test]
 fn a_write_through_a_hard_link_outside_is_found_by_the_next_comparison() {
-    let sandbox = Sandbox::new().keys("rescan_interval = \"1s\"").file("in/f", "old");
-    fs::hard_link(sandbox.path("in/f"), sandbox.path("outside")).expect("link");
-    let daemon = sandbox.daemon();
-    daemon.wait_deployed("f", 1);
-    sandbox.write("outside", "new");
-    daemon.wait_deployed("f", 2);
-    daemon.sync();
-    assert_eq!(daemon.deployed("f"), 2);
-    assert_eq!(sandbox.read("deployed/p/f").as_deref(), Some("new"));
+    let sandbox = || Sandbox::new().keys("rescan_interval = \"1s\"").file("in/f", "old");
+    at_rest_and_busy_in(sandbox, |sandbox, daemon| {
+        fs::hard_link(sandbox.path("in/f"), sandbox.path("outside")).expect("link");
+        daemon.wait_deployed("f", 1);
+        sandbox.write("outside", "new");
+        daemon.wait_deployed("f", 2);
+        daemon.sync();
+        assert_eq!(daemon.deployed("f"), 2);
+        assert_eq!(sandbox.read("deployed/p/f").as_deref(), Some("new"));
+    });
 }

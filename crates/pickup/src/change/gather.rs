@@ -34,6 +34,8 @@ pub(crate) struct Patience {
     pub settle: Duration,
     /// Whether one complete file may go at once when nothing else moves.
     pub alone_at_once: bool,
+    /// Whether a change set is one transaction: then what goes and what comes go together.
+    pub is_whole: bool,
 }
 
 /// The units that changed since the last change set closed.
@@ -91,6 +93,9 @@ impl Gathering {
         if !alone && self.batch_deadline().is_none_or(|deadline| deadline > now) {
             return BTreeSet::new();
         }
+        if self.patience.is_whole && self.removals_due().is_some_and(|due| due > now) {
+            return BTreeSet::new();
+        }
         let may_go = |(unit, held): (&UnitPath, &Held)| self.until(held) <= now && !unsettled(unit);
         let closed: BTreeSet<UnitPath> =
             self.dirty.iter().filter(|entry| may_go(*entry)).map(|(unit, _)| unit.clone()).collect();
@@ -113,6 +118,12 @@ impl Gathering {
         }
     }
 
+    /// When the removals that wait may go.
+    fn removals_due(&self) -> Option<Instant> {
+        let mut removals = self.dirty.values().filter(|held| held.noted == Noted::Gone);
+        removals.next().map(|held| self.until(held))
+    }
+
     fn batch_deadline(&self) -> Option<Instant> {
         let (opened, moved) = (self.opened?, self.moved?);
         Some((moved + self.patience.quiet).min(opened + self.patience.quiet_max))
@@ -123,7 +134,8 @@ impl Gathering {
     pub(crate) fn next_deadline(&self, unsettled: impl Fn(&UnitPath) -> bool) -> Option<Instant> {
         let batch = self.batch_deadline()?;
         let waits = self.dirty.iter().filter(|(unit, _)| !unsettled(unit)).map(|(_, held)| self.until(held));
-        waits.min().map(|until| until.max(batch))
+        let removals = if self.patience.is_whole { self.removals_due() } else { None };
+        waits.min().map(|until| until.max(batch).max(removals.unwrap_or(batch)))
     }
 
     /// Whether `unit` waits here.

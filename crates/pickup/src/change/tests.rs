@@ -70,6 +70,7 @@ const PATIENCE: Patience = Patience {
     quiet_max: Duration::from_secs(1),
     settle: Duration::from_secs(2),
     alone_at_once: true,
+    is_whole: false,
 };
 
 fn ms(start: Instant, milliseconds: u64) -> Instant {
@@ -130,6 +131,18 @@ fn a_removal_waits_for_the_file_to_come_back() {
 }
 
 #[test]
+fn where_a_change_set_is_one_transaction_a_file_that_moves_goes_and_comes_together() {
+    let start = Instant::now();
+    let mut gathering = Gathering::new(Patience { is_whole: true, alone_at_once: false, ..PATIENCE });
+    gathering.note(start, path("old"), Noted::Gone);
+    gathering.note(ms(start, 1), path("new"), Noted::Complete);
+    assert!(gathering.close(ms(start, 100), false, |_| false).is_empty());
+    assert_eq!(gathering.next_deadline(|_| false), Some(ms(start, 200)));
+    assert_eq!(gathering.close(ms(start, 200), false, |_| false), [path("new"), path("old")].into());
+    assert_eq!(gathering.next_deadline(|_| false), None);
+}
+
+#[test]
 fn removals_that_keep_coming_stay_together() {
     let start = Instant::now();
     let mut gathering = Gathering::new(PATIENCE);
@@ -180,9 +193,12 @@ proptest! {
 
     /// Whatever is noted and whenever: every unit goes exactly once for each note that is its last.
     #[test]
-    fn every_dirty_unit_goes_in_the_end(notes in prop::collection::vec((0u8..6, 0u8..3, 0u64..50), 1..60)) {
+    fn every_dirty_unit_goes_in_the_end(
+        notes in prop::collection::vec((0u8..6, 0u8..3, 0u64..50), 1..60),
+        is_whole in any::<bool>(),
+    ) {
         let mut now = Instant::now();
-        let mut gathering = Gathering::new(PATIENCE);
+        let mut gathering = Gathering::new(Patience { is_whole, alone_at_once: !is_whole, ..PATIENCE });
         let mut open = BTreeSet::new();
         for (name, noted, pause) in notes {
             now += Duration::from_millis(pause);

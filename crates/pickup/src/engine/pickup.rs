@@ -319,6 +319,7 @@ impl Pickup {
             quiet_max: config.quiet_max,
             settle: config.settle,
             alone_at_once: is_by_unit && config.unit != UnitKind::Tree,
+            is_whole: !is_by_unit,
         }
     }
 
