@@ -50,6 +50,7 @@ use crate::change::Content;
 use crate::deploy::Unit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::UnitPath;
+use crate::source::git::Revision;
 use crate::source::{Fingerprint, Place};
 
 /// Called before and after each write transaction; its error is returned as if the process had died there.
@@ -140,6 +141,8 @@ pub(crate) struct Intent {
     /// Never used before: [`Journal::next_generation`].
     pub generation: u64,
     pub origin: Origin,
+    /// The git commit the change set comes from, if it comes from one.
+    pub revision: Option<Arc<Revision>>,
     pub groups: Vec<IntendedGroup>,
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::path::UnitPath;
 
+pub mod git;
 pub(crate) mod ignore;
 pub(crate) mod lease;
 pub(crate) mod mount;

@@ -18,7 +18,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::journal::{KnownFile, Origin};
 use crate::path::UnitPath;
-use crate::plan::{Plan, Route, plan};
+use crate::plan::{Aim, Plan, Route, plan};
 use crate::source::{Fingerprint, Place};
 
 /// How many units a change set holds where each is a transaction of its own: the first are live before the last are
@@ -171,7 +171,8 @@ impl Pickup {
         for (bound, accepts) in self.deployers.iter().zip(&accepts) {
             routes.push(Route { deployer: &bound.name, scope: bound.deployer.scope(), accepts });
         }
-        let plan = plan(&self.config.name, generation, changes, &self.live, &routes);
+        let aim = Aim { pickup: &self.config.name, generation, revision: None };
+        let plan = plan(aim, changes, &self.live, &routes);
         for refusal in &plan.refusals {
             let (unit, deployer, reason) = (refusal.unit.clone(), refusal.deployer.clone(), refusal.reason.clone());
             tracing::info!(pickup = self.config.name, %unit, deployer, reason, "refused");
@@ -354,7 +355,9 @@ impl Pickup {
             digest = short, took_ms = took, "{word}"
         );
         let deployers = deployers.to_vec();
-        let deployed = EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took };
+        let revision = None;
+        let deployed =
+            EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took, revision };
         self.shared.publish(name, deployed);
         for waiter in &mut self.waiters {
             waiter.report.deployed += 1;

@@ -152,7 +152,7 @@ impl Transaction<'_> {
             Ok(IntendedGroup { steps })
         };
         let groups = groups.iter().map(group).collect::<Result<_>>()?;
-        let intent = Intent { pickup: self.pickup.into(), generation, origin, groups };
+        let intent = Intent { pickup: self.pickup.into(), generation, origin, revision: None, groups };
         self.shared.journal().intend(&intent, self.shared.now_ms())
     }
 

@@ -75,6 +75,7 @@ fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, stor
             previous: optional_digest(row, 5)?,
             generation: deployment.generation,
             changes,
+            revision: None,
         },
         old: load_json(row, 6)?,
         staged: load_json(row, 7)?,

@@ -55,6 +55,7 @@ fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
         previous: change.previous,
         generation,
         changes: Arc::new([change.clone()]),
+        revision: None,
     };
     IntendedStep { deployer: deployer.to_owned(), config_digest: "c1".to_owned(), unit, old: None }
 }
@@ -62,7 +63,13 @@ fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
 /// One group for each change, each for the deployer `copy`.
 fn intent(generation: u64, changes: &[Change]) -> Intent {
     let group = |change| IntendedGroup { steps: vec![step("copy", generation, change)] };
-    Intent { pickup: "app".to_owned(), generation, origin: Origin::Change, groups: changes.iter().map(group).collect() }
+    Intent {
+        pickup: "app".to_owned(),
+        generation,
+        origin: Origin::Change,
+        revision: None,
+        groups: changes.iter().map(group).collect(),
+    }
 }
 
 /// The staged receipts of all steps.

@@ -180,6 +180,7 @@ fn pickup() -> impl Strategy<Value = PickupConfig> {
         on_removed: entry::ON_REMOVED[choices.2].1,
         delete_after_pickup: flags.1,
         symlinks: entry::SYMLINKS[choices.3].1,
+        git: None,
         deploy_to: Vec::new(),
         enabled: flags.2,
     })
