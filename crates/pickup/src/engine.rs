@@ -16,6 +16,7 @@ mod batch;
 mod control;
 mod failures;
 mod follow;
+mod git;
 mod hold;
 mod inbox;
 mod lane;
@@ -218,7 +219,8 @@ impl Engine {
         exchanged.map_err(|error| Error::new(ErrorKind::Cancelled, "exchange the configuration").caused_by(error))
     }
 
-    /// Reads the file that is [followed](Builder::follow) again now, whether or not it has changed.
+    /// Reads the file that is [followed](Builder::follow) again now, whether or not it has changed, and asks every git
+    /// remote.
     ///
     /// # Errors
     /// No file is followed, or it cannot be used; then the running configuration stays.
@@ -226,7 +228,9 @@ impl Engine {
         let none = || Error::new(ErrorKind::Config, "read the configuration again: the engine follows no file");
         let (reply, answer) = oneshot::channel();
         self.0.reread.as_ref().ok_or_else(none)?.send(reply).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?
+        let reread = answer.await.map_err(|_| stopping())?;
+        self.0.shared.git.ask_all();
+        reread
     }
 
     fn exchange(&self, config: Config) {

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use super::failures::TRANSIENT_MAX;
-use super::pickup::{Done, Paused, Pickup, Work};
+use super::pickup::{Done, Paused, Pickup, Root, Work};
 use super::shared::Bound;
 use super::transaction::{GroupResult, Outcome, elapsed_ms};
 use crate::change::gather::Noted;
@@ -19,6 +20,7 @@ use crate::event::EventKind;
 use crate::journal::{KnownFile, Origin};
 use crate::path::UnitPath;
 use crate::plan::{Aim, Plan, Route, plan};
+use crate::source::git::Revision;
 use crate::source::{Fingerprint, Place};
 
 /// How many units a change set holds where each is a transaction of its own: the first are live before the last are
@@ -83,12 +85,19 @@ impl Pickup {
         if !self.may_deploy() || self.is_stopping {
             return;
         }
+        if self.is_git_blocked() {
+            return;
+        }
+        if let Some(ready) = self.take_ready() {
+            return self.close_commit(ready);
+        }
         let unsettled = self.unsettled_units();
         let mut closed = self.gathering.close(now, !unsettled.is_empty(), |unit| unsettled.contains(unit));
         if closed.is_empty() {
             return;
         }
-        if self.is_by_unit() {
+        let revision = self.revision_of_change();
+        if self.is_by_unit() && revision.is_none() {
             self.clear_the_way(now, &mut closed);
             // Removals stay together: whether they are believed depends on how many there are.
             let puts = closed.iter().filter(|unit| self.is_wanted(unit));
@@ -98,19 +107,39 @@ impl Pickup {
             }
         } else {
             // All or nothing: what failed together is tried together with what is new.
-            closed.extend(self.failures.keys().cloned());
-            self.failures.values_mut().for_each(|failure| failure.is_due = true);
+            self.take_failed(&mut closed);
         }
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
         self.doubt_removals(&mut changes);
+        self.start_if_any(changes, &closed, revision);
+    }
+
+    /// What failed is tried together with what is new.
+    fn take_failed(&mut self, closed: &mut BTreeSet<UnitPath>) {
+        closed.extend(self.failures.keys().cloned());
+        self.failures.values_mut().for_each(|failure| failure.is_due = true);
+    }
+
+    /// A commit is a change set of its own: whoever made it meant each removal in it.
+    fn close_commit(&mut self, mut closed: BTreeSet<UnitPath>) {
+        self.take_failed(&mut closed);
+        let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
+        if self.config.on_removed == OnRemoved::Keep {
+            changes.retain(|change| change.kind != ChangeKind::Removed);
+        }
+        let revision = self.revision_of_change();
+        self.start_if_any(changes, &closed, revision);
+    }
+
+    fn start_if_any(&mut self, mut changes: Vec<Change>, closed: &BTreeSet<UnitPath>, revision: Option<Arc<Revision>>) {
         changes.retain(|change| !self.is_quarantined(change) && !self.is_refused_already(change));
         if changes.is_empty() {
-            for unit in &closed {
+            for unit in closed {
                 self.since.remove(unit);
             }
-            return;
+            return self.commit_is_live();
         }
-        self.start(changes, Origin::Change, None);
+        self.start(changes, Origin::Change, None, revision);
     }
 
     /// Where a file became a directory, or a directory a file, the old is taken away in this change set, whatever the
@@ -145,6 +174,7 @@ impl Pickup {
         changes: Vec<Change>,
         origin: Origin,
         rollback: Option<oneshot::Sender<Result<u64>>>,
+        revision: Option<Arc<Revision>>,
     ) {
         let next = self.shared.journal().next_generation(&self.config.name);
         let generation = match next {
@@ -156,12 +186,12 @@ impl Pickup {
         for unit in &self.in_hand {
             self.touched.remove(unit);
         }
-        let plan = self.plan(changes, generation);
+        let plan = self.plan(changes, generation, revision.as_ref());
         self.is_busy = true;
-        self.spawn_deployment(plan, Work::Deploy { generation, origin, since, rollback });
+        self.spawn_deployment(plan, Work::Deploy { generation, origin, since, rollback, revision });
     }
 
-    fn plan(&self, changes: Vec<Change>, generation: u64) -> Plan {
+    fn plan(&self, changes: Vec<Change>, generation: u64, revision: Option<&Arc<Revision>>) -> Plan {
         let accept = |bound: &Bound| {
             let deployer = bound.deployer.clone();
             move |unit: &Unit| -> Verdict { deployer.accepts(unit) }
@@ -171,7 +201,7 @@ impl Pickup {
         for (bound, accepts) in self.deployers.iter().zip(&accepts) {
             routes.push(Route { deployer: &bound.name, scope: bound.deployer.scope(), accepts });
         }
-        let aim = Aim { pickup: &self.config.name, generation, revision: None };
+        let aim = Aim { pickup: &self.config.name, generation, revision };
         let plan = plan(aim, changes, &self.live, &routes);
         for refusal in &plan.refusals {
             let (unit, deployer, reason) = (refusal.unit.clone(), refusal.deployer.clone(), refusal.reason.clone());
@@ -195,7 +225,7 @@ impl Pickup {
         self.seen_removed.retain(|unit| !gone.contains(unit));
         let is_kept = self.config.on_removed == OnRemoved::Keep || self.config.delete_after_pickup;
         // A root that is not there says nothing about what was in it; its return is a rescan.
-        let is_unavailable = self.roots.iter().any(|root| root.real().is_none());
+        let is_unavailable = self.roots.iter().any(Root::is_unavailable);
         if is_kept || is_unavailable {
             return changes.retain(|change| change.kind != ChangeKind::Removed);
         }
@@ -244,8 +274,8 @@ impl Pickup {
         self.owed = done.owed;
         let result = match (done.work, done.result) {
             (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.drifted)),
-            (Work::Deploy { generation, origin, since, rollback }, Ok(outcomes)) => {
-                self.applied(now, generation, &since, &outcomes);
+            (Work::Deploy { generation, origin, since, rollback, revision }, Ok(outcomes)) => {
+                self.applied(now, generation, &since, &outcomes, revision.as_ref());
                 if let (Some(reply), Origin::Rollback { to }) = (rollback, origin) {
                     self.answer_rollback(to, &outcomes, reply);
                 }
@@ -289,15 +319,25 @@ impl Pickup {
         }
     }
 
-    fn applied(&mut self, now: Instant, generation: u64, since: &HashMap<UnitPath, Instant>, outcomes: &[Outcome]) {
+    fn applied(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        since: &HashMap<UnitPath, Instant>,
+        outcomes: &[Outcome],
+        revision: Option<&Arc<Revision>>,
+    ) {
         for outcome in outcomes {
             match &outcome.result {
                 GroupResult::Applied(deployers) => {
                     self.generation = Some(generation);
                     self.last_success = Some(self.shared.now_ms());
+                    if let Some(revision) = revision {
+                        self.live_revision = Some(Revision::clone(revision));
+                    }
                     for change in outcome.changes.iter() {
                         let took = since.get(&change.path).map_or(0, |since| elapsed_ms(*since, now));
-                        self.went_live(change, generation, deployers, took);
+                        self.went_live(change, generation, deployers, took, revision);
                     }
                 }
                 GroupResult::Refused => {
@@ -344,18 +384,26 @@ impl Pickup {
         self.save_known();
     }
 
-    fn went_live(&mut self, change: &Change, generation: u64, deployers: &[String], took: u64) {
+    fn went_live(
+        &mut self,
+        change: &Change,
+        generation: u64,
+        deployers: &[String],
+        took: u64,
+        revision: Option<&Arc<Revision>>,
+    ) {
         let name = &self.config.name;
         let (unit, kind) = (change.path.clone(), change.kind);
         let digest = change.content.as_ref().map(Content::digest);
         let short = digest.map(|digest| digest.short()).unwrap_or_default();
+        let commit = revision.map(|revision| crate::engine::git::import::short(&revision.commit));
         let word = if change.kind == ChangeKind::Removed { "removed" } else { "deployed" };
         tracing::info!(
             pickup = name, %unit, change = kind.as_str(), deployers = deployers.join(","), generation,
-            digest = short, took_ms = took, "{word}"
+            digest = short, took_ms = took, commit, "{word}"
         );
         let deployers = deployers.to_vec();
-        let revision = None;
+        let revision = revision.cloned();
         let deployed =
             EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took, revision };
         self.shared.publish(name, deployed);
@@ -421,7 +469,8 @@ impl Pickup {
 
     /// Tells the journal which files were seen, so that the next start need not read them again.
     pub(super) fn save_known(&mut self) {
-        if self.unsaved.is_empty() {
+        let followed = self.followed();
+        if self.unsaved.is_empty() && followed.is_empty() {
             return;
         }
         let (mut seen, mut gone) = (Vec::new(), Vec::new());
@@ -435,9 +484,12 @@ impl Pickup {
                 Some(_) | None => gone.push(place.clone()),
             }
         }
-        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone);
+        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone, &followed);
         match saved {
-            Ok(()) => self.unsaved.clear(),
+            Ok(()) => {
+                self.unsaved.clear();
+                self.followed_saved();
+            }
             Err(error) => self.troubled(&error.to_string()),
         }
     }

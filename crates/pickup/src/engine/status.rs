@@ -290,6 +290,7 @@ impl Pickup {
                 .as_ref()
                 .map(|paused| RemovalsPaused { units: paused.units.len(), doubt: paused.doubt }),
             trouble: self.trouble.clone(),
+            git: self.git_status(),
         }
     }
 
@@ -301,6 +302,8 @@ impl Pickup {
             () if self.held.is_some() => State::Held,
             () if self.is_busy => State::Deploying,
             () if !self.failures.is_empty() => State::Failed,
+            () if self.follows.values().any(|follow| follow.problem().is_some()) => State::Failed,
+            () if self.is_commit_coming() || self.is_git_blocked() => State::Pending,
             () if self.gathering.len() > 0 || self.settle.pending().next().is_some() => State::Pending,
             () if self.live.is_empty() => State::Idle,
             () => State::Live,
@@ -315,11 +318,11 @@ impl Pickup {
         let settles = |waiting: &Waiting| matches!(waiting, Waiting::Empty | Waiting::Still(_));
         let unsettled = self.unsettled_units();
         let is_moving = self.settle.pending().any(|(_, waiting)| settles(waiting));
-        let is_blocked = self.held.is_some() || self.pause_until.is_some();
+        let is_blocked = self.held.is_some() || self.pause_until.is_some() || self.is_git_blocked();
         let is_gathered = self.gathering.next_deadline(|unit| unsettled.contains(unit)).is_some();
         let now = self.shared.now();
         let is_looking = self.relook.first().is_some_and(|(at, _)| *at <= now);
-        if is_moving || is_looking || (is_gathered && !is_blocked) {
+        if is_moving || is_looking || (is_gathered && !is_blocked) || self.is_commit_coming() {
             return;
         }
         let will_retry =
@@ -338,7 +341,9 @@ impl Pickup {
             RootState::Missing { reason } => Some(format!("{}: {reason}", root.path.display())),
             RootState::Present { .. } | RootState::Unknown => None,
         });
-        waiter.report.trouble = self.trouble.clone().or(missing);
+        let unfollowed = self.follows.values().find_map(|follow| follow.problem());
+        let unfollowed = unfollowed.map(|problem| problem.cause.clone());
+        waiter.report.trouble = self.trouble.clone().or(missing).or(unfollowed);
         for failure in self.failures.values() {
             waiter.report.failed.insert(failure.record.unit.clone(), failure.record.cause.clone());
         }
@@ -348,6 +353,8 @@ impl Pickup {
             let reason = "its removal waits for a confirmation (`pickupd sync --confirm-removals`)";
             waiting.extend(paused.units.iter().map(|unit| noted(unit, reason)));
         }
+        let at_work = self.follows.values().filter_map(|follow| follow.waiting.as_ref());
+        waiting.extend(at_work.map(|(reason, _)| noted(&UnitPath::root(), reason)));
         if let Some(held) = self.held {
             waiting.push(noted(&UnitPath::root(), &format!("held at generation {held} until `pickupd release`")));
         }
@@ -366,6 +373,10 @@ impl Pickup {
     }
 
     fn place_of(&self, path: &Path) -> Option<Place> {
+        if path.is_relative() {
+            let root = self.roots.iter().position(|root| root.is_mirror)?;
+            return Some(Place { root, path: UnitPath::new(path)? });
+        }
         self.roots.iter().enumerate().find_map(|(root, known)| {
             let below = path.strip_prefix(&known.path).ok().or_else(|| path.strip_prefix(known.real()?).ok())?;
             Some(Place { root, path: UnitPath::new(below)? })
@@ -376,9 +387,7 @@ impl Pickup {
         if let RootState::Missing { reason } = &self.roots[place.root].state {
             return (Verdict::Missing, vec![format!("the pickup directory is not to be had: {reason}")]);
         }
-        #[expect(clippy::disallowed_methods, reason = "an answer about a path begins with whether it is there")]
-        let metadata = std::fs::symlink_metadata(path);
-        let is_directory = metadata.as_ref().is_ok_and(std::fs::Metadata::is_dir);
+        let (is_there, is_directory) = self.kind_at(place, path);
         if let Some((verdict, because)) = left_alone(&self.rules, place, is_directory) {
             return (verdict, vec![because]);
         }
@@ -397,7 +406,17 @@ impl Pickup {
             because.extend(self.live_sentence(unit));
             return (Verdict::Waiting, because);
         }
-        self.judge_complete(place, unit, metadata.is_ok())
+        self.judge_complete(place, unit, is_there)
+    }
+
+    /// Whether anything is there, and whether it is a directory.
+    fn kind_at(&self, place: &Place, path: &Path) -> (bool, bool) {
+        if self.roots[place.root].is_mirror {
+            return (self.count_below(place).is_some(), !self.known.contains_key(place));
+        }
+        #[expect(clippy::disallowed_methods, reason = "an answer about a path begins with whether it is there")]
+        let metadata = std::fs::symlink_metadata(path);
+        (metadata.is_ok(), metadata.is_ok_and(|metadata| metadata.is_dir()))
     }
 
     /// What there is to say of a path that is neither refused nor still written to.
