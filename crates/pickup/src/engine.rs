@@ -31,12 +31,12 @@ mod shared;
 mod start;
 mod status;
 mod transaction;
+mod why;
 
 pub use self::offline::Records;
 pub use self::start::Builder;
-pub use self::status::{
-    Explanation, Failed, LastError, Noted, PickupStatus, RemovalsPaused, RootStatus, State, SyncReport, Verdict as Why,
-};
+pub use self::status::{Failed, LastError, Noted, PickupStatus, RemovalsPaused, RootStatus, State, SyncReport};
+pub use self::why::{Explanation, Verdict as Why};
 
 use self::follow::Reread;
 use self::pickup::Message;
@@ -219,8 +219,7 @@ impl Engine {
         exchanged.map_err(|error| Error::new(ErrorKind::Cancelled, "exchange the configuration").caused_by(error))
     }
 
-    /// Reads the file that is [followed](Builder::follow) again now, whether or not it has changed, and asks every git
-    /// remote.
+    /// Reads the file that is [followed](Builder::follow) again now, whether or not it has changed.
     ///
     /// # Errors
     /// No file is followed, or it cannot be used; then the running configuration stays.
@@ -228,9 +227,7 @@ impl Engine {
         let none = || Error::new(ErrorKind::Config, "read the configuration again: the engine follows no file");
         let (reply, answer) = oneshot::channel();
         self.0.reread.as_ref().ok_or_else(none)?.send(reply).await.map_err(|_| stopping())?;
-        let reread = answer.await.map_err(|_| stopping())?;
-        self.0.shared.git.ask_all();
-        reread
+        answer.await.map_err(|_| stopping())?
     }
 
     fn exchange(&self, config: Config) {

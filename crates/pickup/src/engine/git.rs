@@ -48,13 +48,6 @@ impl Repositories {
         Pull(self, git_dir)
     }
 
-    /// Asks every remote now.
-    pub(super) fn ask_all(&self) {
-        for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            source.ask();
-        }
-    }
-
     /// Joins those who follow the remote of an entry, and starts to ask it if nobody did.
     pub(super) fn follow(
         shared: &Arc<Shared>,

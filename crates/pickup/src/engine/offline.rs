@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::pickup::unit_of;
-use super::status::{Explanation, Failed, LastError, PickupStatus, State, Verdict, described, left_alone, times};
+use super::status::{Failed, LastError, PickupStatus, State};
+use super::why::{Explanation, Verdict, described, left_alone, times};
 use crate::config::{Config, PickupConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Deployment, Journal};

@@ -1,9 +1,28 @@
 //! What there is to say about the repository of a pickup.
 
 use super::super::pickup::Pickup;
+use super::import::short;
 use crate::source::git::GitStatus;
 
 impl Pickup {
+    /// What the answer to "why" has to say about the repository of a root.
+    pub(in super::super) fn git_sentences(&self, root: usize) -> Vec<String> {
+        let Some(follow) = self.follows.get(&root) else { return Vec::new() };
+        let mut sentences = Vec::new();
+        if let Some(seen) = &follow.seen {
+            let branch = seen.branch.as_ref().map(|branch| format!(" of {branch}")).unwrap_or_default();
+            sentences.push(format!(
+                "the commit{branch} that is followed is {} \"{}\"",
+                short(&seen.commit),
+                seen.subject
+            ));
+        }
+        if let Some(problem) = follow.problem() {
+            sentences.push(format!("the repository cannot be followed: cannot {}", problem.cause));
+        }
+        sentences
+    }
+
     /// Of the first root that is a repository.
     pub(in super::super) fn git_status(&self) -> Option<GitStatus> {
         let follow = self.follows.values().next()?;
