@@ -6,6 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod barrier;
+pub(crate) mod import;
+pub(crate) mod listing;
 mod url;
 pub(crate) mod worker;
 
