@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::source::git::GitUrl;
 
+mod address;
 mod built;
 mod conflicts;
 mod deployer;
 mod detect;
 mod document;
 mod entry;
+mod git;
 mod keys;
 mod load;
 mod problem;
