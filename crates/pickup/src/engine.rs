@@ -23,6 +23,7 @@ mod lane;
 mod links;
 mod look;
 mod offline;
+mod outcome;
 mod pickup;
 mod recover;
 mod roots;

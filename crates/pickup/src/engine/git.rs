@@ -9,7 +9,6 @@ use tokio::sync::Semaphore;
 pub(super) mod checks;
 pub(super) mod commits;
 pub(super) mod import;
-mod peek;
 mod status;
 
 use self::checks::{Following, Source, Wish};

@@ -259,7 +259,7 @@ impl Pickup {
             let is_same = known.digest == digest && known.fingerprint.mode == fingerprint.mode;
             let is_rewritten = known.digest != digest && self.is_committed(&place);
             if is_rewritten {
-                self.known.insert(place, known);
+                self.known.insert(place.clone(), known);
                 self.shared.store.unpin(&digest);
             }
             if is_same || is_rewritten {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) mod barrier;
 pub(crate) mod import;
 pub(crate) mod listing;
+pub(crate) mod peek;
 mod url;
 pub(crate) mod worker;
 

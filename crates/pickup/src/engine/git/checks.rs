@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use super::super::inbox::Inbox;
 use super::super::pickup::Message;
 use super::super::shared::Shared;
-use super::peek;
 use crate::config::{GitConfig, PickupConfig};
+use crate::source::git::peek;
 use crate::source::git::worker::{Access, Check, Failure, FailureKind, Found, Progress, Reply, Request, Shape, Wanted};
 
 /// The interval of retries where no timer was asked for.

@@ -3,7 +3,7 @@
 //! A mirror stands where its remote did at the last check. A clone stands where its `HEAD` does, once git is at rest there:
 //! until then nothing of it is deployed, so that one pull is one change set, whoever pulls.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -413,8 +413,8 @@ impl Pickup {
     }
 
     /// From now on, what is known of the root is what the commit holds.
-    fn take_in(&mut self, now: Instant, root: usize, imported: Imported) {
-        let Imported { revision, files, removed, refused, .. } = imported;
+    fn take_in(&mut self, now: Instant, root: usize, imported: Imported<CapturedFile>) {
+        let Imported { revision, files, removed, refused, problems, .. } = imported;
         let is_mirror = self.follows.get(&root).is_some_and(Follow::is_mirror);
         let mut units = BTreeSet::new();
         for (path, file) in files {
@@ -437,6 +437,9 @@ impl Pickup {
             self.refused.retain(|place, _| place.root != root);
             // Whatever a crash left behind that no commit holds any more.
             units.extend(self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned());
+        }
+        for problem in problems {
+            tracing::warn!(pickup = self.config.name, problem, "some ignore rules are not used");
         }
         for (path, reason) in refused {
             self.refuse(Place { root, path }, reason);

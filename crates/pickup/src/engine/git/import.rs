@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use git2::{Oid, Repository};
-
 use super::super::inbox::Inbox;
 use super::super::pickup::Message;
 use super::super::shared::{Shared, file_name};
-use crate::capture::Digest;
+use crate::capture::{CapturedFile, Digest};
 use crate::config::PickupConfig;
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::UnitPath;
 use crate::source::git::import::{Import, Imported};
 use crate::source::git::listing::Terms;
+use crate::source::git::peek;
 use crate::source::git::worker::{Reply, Request};
 use crate::source::ignore::Rules;
 
@@ -43,7 +42,7 @@ pub(super) struct Order {
 pub(in super::super) struct Delivery {
     pub root: usize,
     pub commit: String,
-    pub result: Result<Imported>,
+    pub result: Result<Imported<CapturedFile>>,
 }
 
 impl Order {
@@ -59,7 +58,7 @@ impl Order {
         });
     }
 
-    fn run(self) -> Result<Imported> {
+    fn run(self) -> Result<Imported<CapturedFile>> {
         if let Some(old) = &self.descends_from {
             self.is_descendant(old)?;
         }
@@ -86,11 +85,7 @@ impl Order {
     }
 
     fn is_descendant(&self, old: &str) -> Result<()> {
-        let broken = |error: git2::Error| Error::new(ErrorKind::Git, "read").at(&self.git_dir).caused_by(error);
-        let repository = Repository::open(&self.git_dir).map_err(broken)?;
-        let (old_id, new_id) = (Oid::from_str(old).map_err(broken)?, Oid::from_str(&self.to).map_err(broken)?);
-        // A commit that is not there is no ancestor: the history is complete.
-        if repository.graph_descendant_of(new_id, old_id).unwrap_or(false) {
+        if peek::is_descendant(&self.git_dir, &self.to, old)? {
             return Ok(());
         }
         let branch = self.branch.as_deref().unwrap_or("HEAD");

@@ -138,3 +138,6 @@ pub(crate) enum FailureKind {
     /// Anything else: the disk, a bug.
     Other,
 }
+
+/// Where a pull of ours is written down before it begins, in the git directory of a clone.
+pub(crate) const INTENT: &str = "pickup-intent";

@@ -1,15 +1,16 @@
 //! Looks at repositories on this machine, in this process: no network, no writing, no waiting.
-#![expect(clippy::disallowed_methods, reason = "the engine looks into repositories before it asks a worker")]
+#![expect(clippy::disallowed_methods, reason = "this is a door to repositories")]
 
 use std::path::{Path, PathBuf};
 
-use git2::{ErrorCode, Repository};
+use git2::{ErrorCode, Oid, Repository};
 
-use crate::source::git::worker::{Failure, FailureKind, Found, INTENT, Wanted};
+use super::worker::{Failure, FailureKind, Found, INTENT, Wanted};
+use crate::error::{Error, ErrorKind, Result as Fallible};
 
 /// Whether each wanted reference of a remote on this machine still is where it was, and so is the head of the `clone`
 /// that follows it. A remote that cannot be read is not still.
-pub(super) fn is_still(remote: &Path, clone: Option<&Path>, wanted: &[Wanted], last: &[Found]) -> bool {
+pub(crate) fn is_still(remote: &Path, clone: Option<&Path>, wanted: &[Wanted], last: &[Found]) -> bool {
     let Ok(repository) = Repository::open(remote) else { return false };
     let is_still = |(wanted, last): (&Wanted, &Found)| match last {
         Found::At { commit, .. } => {
@@ -36,7 +37,7 @@ fn resolve(repository: &Repository, wanted: &Wanted) -> Option<String> {
 }
 
 /// The branch at the remote that the branch checked out in a clone follows: what a `git pull` there would ask for.
-pub(super) fn checked_out(clone: &Path) -> Result<Option<String>, Failure> {
+pub(crate) fn checked_out(clone: &Path) -> Result<Option<String>, Failure> {
     let repository = match Repository::open(clone) {
         Ok(repository) => repository,
         // It is about to be made.
@@ -60,25 +61,34 @@ pub(super) fn checked_out(clone: &Path) -> Result<Option<String>, Failure> {
 }
 
 /// The commit that is checked out.
-pub(super) fn head(clone: &Path) -> Option<String> {
+pub(crate) fn head(clone: &Path) -> Option<String> {
     Some(Repository::open(clone).ok()?.head().ok()?.target()?.to_string())
 }
 
-pub(super) fn git_dir(clone: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn git_dir(clone: &Path) -> Result<PathBuf, Failure> {
     let opened = Repository::open(clone);
     let repository = opened.map_err(|error| other(format!("open {}: {}", clone.display(), error.message())))?;
     Ok(repository.path().to_path_buf())
 }
 
 /// The commit that a pull of ours was to lead to, when it was cut off.
-pub(super) fn cut_off(clone: &Path) -> Option<String> {
+pub(crate) fn cut_off(clone: &Path) -> Option<String> {
     let intent = std::fs::read(git_dir(clone).ok()?.join(INTENT)).ok()?;
     let intent: serde_json::Value = serde_json::from_slice(&intent).ok()?;
     Some(intent.get("to")?.as_str()?.to_owned())
 }
 
+/// Whether `new` has `old` in its history, which must be complete.
+pub(crate) fn is_descendant(git_dir: &Path, new: &str, old: &str) -> Fallible<bool> {
+    let broken = |error: git2::Error| Error::new(ErrorKind::Git, "read").at(git_dir).caused_by(error).transient();
+    let repository = Repository::open(git_dir).map_err(broken)?;
+    let (new, old) = (Oid::from_str(new).map_err(broken)?, Oid::from_str(old).map_err(broken)?);
+    // A commit that is not there is no ancestor.
+    Ok(repository.graph_descendant_of(new, old).unwrap_or(false))
+}
+
 /// How many packs a mirror has.
-pub(super) fn packs(mirror: &Path) -> usize {
+pub(crate) fn packs(mirror: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(mirror.join("objects/pack")) else { return 0 };
     entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ending| ending == "pack")).count()
 }
