@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
-pub(super) mod checks;
+mod checks;
+mod clone;
 pub(super) mod commits;
 pub(super) mod import;
+pub(super) mod source;
 mod status;
+mod take_in;
 
-use self::checks::{Following, Source, Wish};
+use self::source::{Following, Source, Wish};
 use super::inbox::Inbox;
 use super::pickup::Message;
 use super::shared::{Shared, file_name};

@@ -11,9 +11,9 @@ use std::time::{Duration, Instant, SystemTime};
 use globset::GlobSet;
 use tokio::sync::oneshot;
 
-use super::git::checks::Checked;
 use super::git::commits::Follow;
 use super::git::import::Delivery;
+use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
 use super::links::Links;
 use super::shared::{Bound, Shared};

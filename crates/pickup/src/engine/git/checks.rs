@@ -1,23 +1,17 @@
 //! When a remote is asked, and who is told: at most one check running and one pending for each source.
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
-
-use super::super::inbox::Inbox;
 use super::super::pickup::Message;
 use super::super::shared::Shared;
-use crate::config::{GitConfig, PickupConfig};
+use super::source::{Checked, Failed, Source};
 use crate::source::git::peek;
-use crate::source::git::worker::{Access, Check, Failure, FailureKind, Found, Progress, Reply, Request, Shape, Wanted};
+use crate::source::git::worker::{Check, Failure, FailureKind, Found, Progress, Reply, Request, Shape, Wanted};
 
 /// The interval of retries where no timer was asked for.
-const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// The longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 /// The shortest and the longest pause after a refusal of who we are: each try may count against the account.
@@ -26,205 +20,9 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// How many packs a mirror may have before they are made one.
 const PACKS_MAX: usize = 20;
 
-/// What one entry wants of a remote.
-#[derive(Clone)]
-pub(super) struct Wish {
-    inbox: Arc<Inbox<Message>>,
-    reference: Option<String>,
-    /// `None`: not on a timer.
-    interval: Option<Duration>,
-    timeout: Duration,
-    /// Whether to ask when it joins, or only if there is no repository yet.
-    at_start: bool,
-}
-
-impl Wish {
-    pub(super) fn new(pickup: &PickupConfig, git: &GitConfig, inbox: Arc<Inbox<Message>>) -> Self {
-        let is_mirror = pickup.pickup_from.is_empty();
-        let interval = git.auto_checkout.then_some(git.auto_checkout_interval);
-        let (reference, timeout) = (git.reference.clone(), git.timeout);
-        Self { inbox, reference, interval, timeout, at_start: is_mirror || git.auto_checkout }
-    }
-
-    /// Whether it can never lead elsewhere.
-    fn is_pinned(&self) -> bool {
-        self.reference.as_ref().is_some_and(|name| name.len() == 40 && name.bytes().all(|b| b.is_ascii_hexdigit()))
-    }
-}
-
-/// What a follower is told.
-#[derive(Clone, Debug)]
-pub(in super::super) struct Checked {
-    /// How many [asks](Following::ask) this answers.
-    pub covers: u64,
-    pub result: Result<Found, Failed>,
-}
-
-/// A check that failed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in super::super) struct Failed {
-    pub failure: Failure,
-    /// How often in a row.
-    pub attempts: u32,
-    /// When it is tried again.
-    pub retry_in: Option<Duration>,
-}
-
-/// One remote, reached in one way, and the repository of ours or a user's that it is fetched into.
-pub(super) struct Source {
-    access: Access,
-    repository: PathBuf,
-    shape: Shape,
-    depth: u32,
-    state: Mutex<State>,
-    asked: Notify,
-    /// Cancelled when nobody follows it any more.
-    over: CancellationToken,
-}
-
-#[derive(Default)]
-struct State {
-    next_follower: u64,
-    followers: BTreeMap<u64, Follower>,
-    /// How many checks were asked for, and how many of these are answered.
-    asks: u64,
-    answered: u64,
-    due: Option<Instant>,
-    failed: Option<Failed>,
-    /// The secrets as they were when the remote refused them.
-    refused_secrets: Option<Vec<Option<SystemTime>>>,
-    seen: Seen,
-}
-
-struct Follower {
-    wish: Wish,
-    last: Option<Found>,
-    /// Whether the last it was told is a failure.
-    has_failed: Option<Failure>,
-}
-
-/// What there is to say about a source.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
-    /// Milliseconds since the Unix epoch.
-    pub last_reached: Option<i64>,
-    pub last_moved: Option<i64>,
-    pub next_check: Option<i64>,
-    /// How far the check that is running has come.
-    pub checking: Option<String>,
-}
-
-/// Somebody follows a source, until this is dropped.
-pub(in super::super) struct Following {
-    source: Arc<Source>,
-    id: u64,
-}
-
-impl Drop for Following {
-    fn drop(&mut self) {
-        let mut state = self.source.state();
-        state.followers.remove(&self.id);
-        if state.followers.is_empty() {
-            self.source.over.cancel();
-        }
-    }
-}
-
-impl Following {
-    /// Asks for a check now; its [answer](Checked::covers) has this number or a higher one.
-    pub(in super::super) fn ask(&self) -> u64 {
-        self.source.ask()
-    }
-
-    pub(super) fn seen(&self) -> Seen {
-        self.source.state().seen.clone()
-    }
-
-    pub(super) fn shape(&self) -> Shape {
-        self.source.shape
-    }
-}
-
 impl Source {
-    pub(super) fn new(access: Access, repository: PathBuf, shape: Shape, depth: u32) -> Self {
-        let (state, asked, over) = (Mutex::default(), Notify::new(), CancellationToken::new());
-        Self { access, repository, shape, depth, state, asked, over }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn is_for(&self, access: &Access, repository: &Path, depth: u32) -> bool {
-        self.access == *access && self.repository == repository && self.depth == depth
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.over.is_cancelled()
-    }
-
-    pub(super) fn ask(&self) -> u64 {
-        let mut state = self.state();
-        state.asks += 1;
-        self.asked.notify_one();
-        state.asks
-    }
-
-    /// One more who follows; `None` if the last one has just left.
-    pub(super) fn join(self: &Arc<Self>, shared: &Shared, wish: Wish) -> Option<Following> {
-        let mut state = self.state();
-        if self.is_over() {
-            return None;
-        }
-        if wish.at_start || !is_clone(&self.repository) {
-            state.due = Some(shared.now());
-        } else if let Some(interval) = wish.interval {
-            let due = shared.now() + interval;
-            state.due = Some(state.due.map_or(due, |known| known.min(due)));
-        }
-        state.next_follower += 1;
-        let id = state.next_follower;
-        state.followers.insert(id, Follower { wish, last: None, has_failed: None });
-        self.asked.notify_one();
-        drop(state);
-        Some(Following { source: self.clone(), id })
-    }
-
-    /// The first who follows: from now on the remote is asked.
-    pub(super) fn start(self: &Arc<Self>, shared: &Arc<Shared>, wish: Wish) -> Following {
-        let mut state = self.state();
-        state.due = (wish.at_start || !is_clone(&self.repository)).then(|| shared.now());
-        state.next_follower = 1;
-        state.followers.insert(1, Follower { wish, last: None, has_failed: None });
-        drop(state);
-        shared.runtime.spawn(run(shared.clone(), self.clone()));
-        Following { source: self.clone(), id: 1 }
-    }
-
-    /// Whether a check is to begin now; else when to look again.
-    fn is_due(&self, now: Instant) -> Result<(), Option<Instant>> {
-        let state = self.state();
-        match state.due {
-            _ if state.asks > state.answered => Ok(()),
-            Some(due) if due <= now => Ok(()),
-            Some(due) if state.refused_secrets.is_some() => {
-                // A new secret is tried as soon as the timer would have.
-                let interval = state.interval().unwrap_or(RETRY_INTERVAL);
-                if state.refused_secrets != Some(self.secrets()) { Ok(()) } else { Err(Some(due.min(now + interval))) }
-            }
-            due => Err(due),
-        }
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "whether a secret was exchanged is told from its file's time")]
-    fn secrets(&self) -> Vec<Option<SystemTime>> {
-        let files = [&self.access.password_file, &self.access.ssh_key, &self.access.known_hosts];
-        let changed = |path: &PathBuf| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
-        files.into_iter().flatten().map(changed).collect()
-    }
-
     /// Asks the remote once and tells everybody.
-    async fn check(self: &Arc<Self>, shared: &Arc<Shared>) {
+    pub(super) async fn check(self: &Arc<Self>, shared: &Arc<Shared>) {
         let (asks, wanted, timeout) = {
             let state = self.state();
             let wanted = state.wanted();
@@ -407,27 +205,8 @@ impl Source {
     }
 }
 
-impl State {
-    /// What is to be asked for, each once.
-    fn wanted(&self) -> Vec<Wanted> {
-        let mut wanted: Vec<Wanted> = Vec::new();
-        for follower in self.followers.values() {
-            let wish = Wanted { reference: follower.wish.reference.clone() };
-            if !wanted.contains(&wish) {
-                wanted.push(wish);
-            }
-        }
-        wanted
-    }
-
-    /// The shortest interval of those who still wait for something to move.
-    fn interval(&self) -> Option<Duration> {
-        let waits = |follower: &&Follower| !(follower.wish.is_pinned() && follower.last.is_some());
-        self.followers.values().filter(waits).filter_map(|follower| follower.wish.interval).min()
-    }
-}
-
-async fn run(shared: Arc<Shared>, source: Arc<Source>) {
+/// Asks the remote whenever it is time, until nobody follows it.
+pub(super) async fn run(shared: Arc<Shared>, source: Arc<Source>) {
     loop {
         while let Err(again) = source.is_due(shared.now()) {
             let wait = async {
@@ -488,11 +267,6 @@ fn described(progress: Progress) -> String {
 
 fn nonsense() -> Failure {
     Failure { kind: FailureKind::Other, message: "understand what the git worker answered".into() }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a clone that is missing is made at once")]
-fn is_clone(path: &Path) -> bool {
-    path.join(".git").exists()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl Pickup {
     /// Of the first root that is a repository.
     pub(in super::super) fn git_status(&self) -> Option<GitStatus> {
         let follow = self.follows.values().next()?;
-        let seen = follow.following.as_ref().map(super::checks::Following::seen).unwrap_or_default();
+        let seen = follow.following.as_ref().map(super::source::Following::seen).unwrap_or_default();
         let reference = follow.git.reference.clone();
         let follows = match (&reference, follow.seen.as_ref().and_then(|seen| seen.branch.as_ref())) {
             (Some(reference), Some(branch)) if reference == branch => branch.clone(),
