@@ -435,7 +435,7 @@ impl Pickup {
                 Some(_) | None => gone.push(place.clone()),
             }
         }
-        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone);
+        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone, &[]);
         match saved {
             Ok(()) => self.unsaved.clear(),
             Err(error) => self.troubled(&error.to_string()),
