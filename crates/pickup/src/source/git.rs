@@ -10,10 +10,12 @@ pub(crate) mod barrier;
 pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod peek;
+mod transport;
 mod url;
 pub(crate) mod worker;
 
 pub use self::url::GitUrl;
+pub use self::worker::{GitWorker, serve_git_worker};
 
 /// A commit that was deployed, or is about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
