@@ -11,6 +11,7 @@ use crate::config::UnitKind;
 use crate::path::UnitPath;
 use crate::settle::Waiting;
 use crate::source::Place;
+use crate::source::git::GitStatus;
 use crate::source::ignore::{Judged, Rules};
 
 /// How many paths of one kind a status names.
@@ -94,6 +95,9 @@ pub struct PickupStatus {
     pub removals_paused: Option<RemovalsPaused>,
     /// A failure outside the artifacts.
     pub trouble: Option<String>,
+    /// How it stands towards its repository, if it is a git entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitStatus>,
 }
 
 /// A failure and its time.
@@ -186,6 +190,7 @@ impl PickupStatus {
             refused: Vec::new(),
             removals_paused: None,
             trouble: (state != State::Stopped).then(|| reason.to_owned()),
+            git: None,
         }
     }
 }
@@ -290,6 +295,7 @@ impl Pickup {
                 .as_ref()
                 .map(|paused| RemovalsPaused { units: paused.units.len(), doubt: paused.doubt }),
             trouble: self.trouble.clone(),
+            git: None,
         }
     }
 

@@ -6,9 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
+mod status;
 mod url;
 pub(crate) mod worker;
 
+pub use self::status::{GitProblem, GitStatus};
 pub use self::url::GitUrl;
 
 /// A commit that was deployed, or is about to be.
