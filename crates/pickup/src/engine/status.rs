@@ -8,6 +8,7 @@ use super::pickup::{Pickup, RootState, Waiter};
 use crate::change::Doubt;
 use crate::path::UnitPath;
 use crate::settle::Waiting;
+use crate::source::git::GitStatus;
 
 /// How many paths of one kind a status names.
 const NAMED_MAX: usize = 100;
@@ -90,6 +91,9 @@ pub struct PickupStatus {
     pub removals_paused: Option<RemovalsPaused>,
     /// A failure outside the artifacts.
     pub trouble: Option<String>,
+    /// How it stands towards its repository, if it is a git entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub git: Option<GitStatus>,
 }
 
 /// A failure and its time.
@@ -182,6 +186,7 @@ impl PickupStatus {
             refused: Vec::new(),
             removals_paused: None,
             trouble: (state != State::Stopped).then(|| reason.to_owned()),
+            git: None,
         }
     }
 }

@@ -11,9 +11,11 @@ pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod peek;
 mod transport;
+mod status;
 mod url;
 pub(crate) mod worker;
 
+pub use self::status::{GitProblem, GitStatus};
 pub use self::url::GitUrl;
 pub use self::worker::{GitWorker, serve_git_worker};
 

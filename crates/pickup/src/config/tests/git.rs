@@ -369,3 +369,14 @@ fn all_of_a_clone_is_gits() {
     parse_well(text);
     assert_snapshot!(problems(&format!("{text}git_subdir = 'in'\n")), @"pickup.conf:5:1: error: [hot-deploy.user.x] pickup_from: /x would pick up what deployer `default` writes to /x/out");
 }
+
+#[test]
+fn what_the_documents_show_works() {
+    let documents = [include_str!("../../../../../docs/git.md"), include_str!("../../../../../README.md")];
+    let blocks = documents.iter().flat_map(|text| text.split("```toml\n").skip(1));
+    let blocks: Vec<&str> = blocks.filter_map(|block| block.split("\n```").next()).collect();
+    assert!(blocks.len() >= 7, "{}", blocks.len());
+    for block in blocks {
+        parse_well(block);
+    }
+}
