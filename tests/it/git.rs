@@ -1,0 +1,3 @@
+//! Git repositories: the worker that speaks to them, and the daemon that follows them.
+
+mod servers;
