@@ -24,6 +24,12 @@ impl BlackHole {
     pub fn connections(&self) -> usize {
         self.listener.connections()
     }
+
+    /// Waits until there were so many.
+    #[track_caller]
+    pub fn wait_connections(&self, count: usize) {
+        self.listener.wait_connections(count);
+    }
 }
 
 /// Answers a byte a second, whatever it is asked.

@@ -9,6 +9,9 @@ use std::time::Duration;
 use super::cgi::{Answer, Request};
 use super::listener::Listener;
 
+/// How long a test waits for a request before it fails.
+const CAP: Duration = Duration::from_secs(30);
+
 /// What is wrong with the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -97,6 +100,15 @@ impl HttpServer {
         self.shared.lock().requests.values().sum()
     }
 
+    /// Waits until there were so many requests.
+    #[track_caller]
+    pub fn wait_requests(&self, count: usize) {
+        let is_less = |state: &mut State| state.requests.values().sum::<usize>() < count;
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), CAP, is_less);
+        let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        assert!(state.requests.values().sum::<usize>() >= count, "waited for {count} requests: {:?}", state.requests);
+    }
+
     /// How many requests there were, by method and path.
     pub fn requests_by_path(&self) -> BTreeMap<String, usize> {
         self.shared.lock().requests.clone()
@@ -137,6 +149,7 @@ impl Shared {
         *state.requests.entry(format!("{} {}", request.method, request.path)).or_default() += 1;
         let authorization = request.header("authorization");
         state.credentials.extend(authorization.map(ToOwned::to_owned));
+        self.changed.notify_all();
         let is_silent = |state: &mut State| state.fault == Some(Fault::Silent);
         let state = self.changed.wait_while(state, is_silent).unwrap_or_else(PoisonError::into_inner);
         let refusal = refusal(&state, &request);

@@ -5,16 +5,26 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
+
+/// How long a test waits for a connection before it fails.
+const CAP: Duration = Duration::from_secs(30);
 
 /// Accepts connections until it is dropped; then it ends those that are open.
 pub struct Listener {
     port: u16,
-    state: Arc<Mutex<State>>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -24,17 +34,23 @@ struct State {
     open: Vec<TcpStream>,
 }
 
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Listener {
     /// Calls `serve` with each connection, in a thread of its own.
     pub fn new(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port on loopback");
         let port = listener.local_addr().expect("the address of a port").port();
-        let state = Arc::new(Mutex::new(State::default()));
+        let shared = Arc::new(Shared::default());
         let thread = std::thread::spawn({
-            let (state, serve) = (state.clone(), Arc::new(serve));
-            move || accept(&listener, &state, &serve)
+            let (shared, serve) = (shared.clone(), Arc::new(serve));
+            move || accept(&listener, &shared, &serve)
         });
-        Self { port, state, thread: Some(thread) }
+        Self { port, shared, thread: Some(thread) }
     }
 
     /// As inetd does it: a process for each connection, which is its standard input and output.
@@ -57,14 +73,23 @@ impl Listener {
 
     /// How many connections there were.
     pub fn connections(&self) -> usize {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).connections
+        self.shared.lock().connections
+    }
+
+    /// Waits until there were so many.
+    #[track_caller]
+    pub fn wait_connections(&self, count: usize) {
+        let is_less = |state: &mut State| state.connections < count;
+        let waited = self.shared.changed.wait_timeout_while(self.shared.lock(), CAP, is_less);
+        let seen = waited.unwrap_or_else(PoisonError::into_inner).0.connections;
+        assert!(seen >= count, "waited for {count} connections, saw {seen}");
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         let open = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.shared.lock();
             state.is_over = true;
             std::mem::take(&mut state.open)
         };
@@ -82,15 +107,16 @@ impl Drop for Listener {
     }
 }
 
-fn accept<S: Fn(TcpStream) + Send + Sync + 'static>(listener: &TcpListener, state: &Mutex<State>, serve: &Arc<S>) {
+fn accept<S: Fn(TcpStream) + Send + Sync + 'static>(listener: &TcpListener, shared: &Shared, serve: &Arc<S>) {
     let mut threads: Vec<JoinHandle<()>> = Vec::new();
     while let Ok((stream, _)) = listener.accept() {
         {
-            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = shared.lock();
             if state.is_over {
                 break;
             }
             state.connections += 1;
+            shared.changed.notify_all();
             let Ok(second) = stream.try_clone() else { continue };
             // Those that the other side closed are of no interest any more, and would keep it from seeing ours.
             state.open.retain(is_open);

@@ -88,6 +88,12 @@ impl Upstream {
         fs::rename(&self.path, self.path.with_extension("away")).expect("rename");
     }
 
+    /// Commits to `main` while it is away.
+    pub fn commit_away(&self, files: &[(&str, &str)]) -> String {
+        let edit = Edit::new(&self.path.with_extension("away"), self.clock.fetch_add(1, Ordering::Relaxed));
+        files.iter().fold(edit, |edit, (path, content)| edit.file(path, content)).commit()
+    }
+
     /// The repository has its old name again.
     pub fn move_back(&self) {
         fs::rename(self.path.with_extension("away"), &self.path).expect("rename");
