@@ -13,6 +13,7 @@ mod hole;
 mod http;
 mod listener;
 mod sshd;
+mod tls;
 mod upstream;
 
 pub use self::daemon::GitDaemon;

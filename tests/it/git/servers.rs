@@ -59,6 +59,18 @@ fn a_web_server_breaks_down_and_heals() {
 }
 
 #[test]
+fn a_web_server_over_tls_is_trusted_by_its_authority_only() {
+    let directory = directory();
+    let upstream = Upstream::new(&directory.path().join("up"), "a.git");
+    let id = upstream.commit(&[("a", "1")]);
+    let authority = directory.path().join("authority.pem");
+    let server = HttpServer::encrypted(&directory.path().join("up"), &authority);
+    main_of(&directory, &server.url("a.git"), &[]).expect_err("an unknown authority");
+    let trusting = [("GIT_SSL_CAINFO", authority.as_os_str())];
+    assert_eq!(main_of(&directory, &server.url("a.git"), &trusting), Ok(id));
+}
+
+#[test]
 fn a_secure_shell_server_lets_one_key_in() {
     let directory = directory();
     let upstream = Upstream::new(&directory.path().join("up"), "a.git");

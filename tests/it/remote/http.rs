@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::cgi::{Answer, Request};
 use super::listener::Listener;
+use super::tls;
 
 /// How long a test waits for a request before it fails.
 const CAP: Duration = Duration::from_secs(30);
@@ -30,6 +31,7 @@ pub enum Fault {
 /// Serves every repository below a directory.
 pub struct HttpServer {
     shared: Arc<Shared>,
+    scheme: &'static str,
     // After the faults are lifted: connections may wait for that.
     listener: Option<Listener>,
 }
@@ -56,9 +58,29 @@ impl HttpServer {
         let shared = Arc::new(Shared { root: root.to_path_buf(), state: Mutex::default(), changed: Condvar::new() });
         let listener = Listener::new({
             let shared = shared.clone();
-            move |mut stream| shared.serve(&mut stream)
+            move |mut stream| {
+                shared.serve(&mut stream);
+            }
         });
-        Self { shared, listener: Some(listener) }
+        Self { shared, scheme: "http", listener: Some(listener) }
+    }
+
+    /// The same over TLS; with the file of the authority that vouches for it, which it writes to `authority`.
+    pub fn encrypted(root: &Path, authority: &Path) -> Self {
+        let configuration = tls::server(authority);
+        let mut server = Self::new(root);
+        let shared = server.shared.clone();
+        server.scheme = "https";
+        server.listener = Some(Listener::new(move |stream| {
+            let Ok(connection) = rustls::ServerConnection::new(configuration.clone()) else { return };
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            if shared.serve(&mut stream) {
+                stream.conn.send_close_notify();
+                // Whoever asked may have gone.
+                let _ = stream.flush();
+            }
+        }));
+        server
     }
 
     pub fn port(&self) -> u16 {
@@ -67,12 +89,12 @@ impl HttpServer {
 
     /// The address of the repository `name`.
     pub fn url(&self, name: &str) -> String {
-        format!("http://127.0.0.1:{}/{name}", self.port())
+        format!("{}://127.0.0.1:{}/{name}", self.scheme, self.port())
     }
 
     /// The same with a user and a password in it.
     pub fn url_with(&self, user: &str, password: &str, name: &str) -> String {
-        format!("http://{user}:{password}@127.0.0.1:{}/{name}", self.port())
+        format!("{}://{user}:{password}@127.0.0.1:{}/{name}", self.scheme, self.port())
     }
 
     /// From now on, only this user with this password may read.
@@ -143,8 +165,9 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn serve(&self, stream: &mut (impl Read + Write)) {
-        let Some(request) = Request::read(stream) else { return };
+    /// Says whether the answer was given whole.
+    fn serve(&self, stream: &mut (impl Read + Write)) -> bool {
+        let Some(request) = Request::read(stream) else { return false };
         let mut state = self.lock();
         *state.requests.entry(format!("{} {}", request.method, request.path)).or_default() += 1;
         let authorization = request.header("authorization");
@@ -156,13 +179,14 @@ impl Shared {
         let user = state.login.as_ref().map(|(user, _)| user.clone());
         drop(state);
         // Whoever asked may have gone.
-        let _ = match refusal {
-            Some(refusal) => stream.write_all(refusal.as_bytes()),
+        let given = match refusal {
+            Some(refusal) => stream.write_all(refusal.as_bytes()).map(|()| true),
             None => self.pass_on(&request, user.as_deref(), stream),
         };
+        given.unwrap_or_default()
     }
 
-    fn pass_on(&self, request: &Request, user: Option<&str>, stream: &mut impl Write) -> std::io::Result<()> {
+    fn pass_on(&self, request: &Request, user: Option<&str>, stream: &mut impl Write) -> std::io::Result<bool> {
         let mut answer = Answer::of(request, &self.root, user);
         let head =
             format!("HTTP/1.1 {}\r\n{}\r\nConnection: close\r\n\r\n", answer.status, answer.headers.join("\r\n"));
@@ -179,7 +203,7 @@ impl Shared {
             self.give(&buffer[..read.min(end)], stream)?;
             given += read;
             if read == 0 || read > end {
-                return Ok(());
+                return Ok(read == 0);
             }
         }
     }

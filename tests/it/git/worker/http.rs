@@ -241,3 +241,22 @@ fn a_fetch_at_depth_one_brings_one_commit_and_the_next() {
         assert_eq!(bench.mirrored(&third, "a"), "three");
     });
 }
+
+#[test]
+fn a_server_over_tls_is_trusted_by_its_authority_only() {
+    both(|transport| {
+        let bench = Bench::new();
+        let (upstream, first) = bench.upstream();
+        let authority = bench.path("authority.pem");
+        let server = HttpServer::encrypted(&bench.served(), &authority);
+        bench.check(&server.url("a.git")).by(transport).ask().failed("HostKey");
+        let check = || bench.check(&server.url("a.git")).by(transport).with_file("ca_file", &authority).ask();
+        assert_eq!(check().commit(), first);
+        let second = upstream.edit().big("big", 1 << 20).commit();
+        server.break_down(Fault::DiesInPack(MIDWAY));
+        check().failed("Unreachable");
+        server.heal();
+        assert_eq!(check().commit(), second);
+        bench.assert_sound();
+    });
+}
