@@ -80,3 +80,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Delivery, Event, EventKind, Events};
 pub use journal::{Deployment, DeploymentChange, Origin, Outcome};
 pub use path::UnitPath;
+pub use source::git::{GitWorker, serve_git_worker};

@@ -24,6 +24,9 @@ use self::paint::Paint;
 
 fn main() -> ExitCode {
     let Cli { options, command } = Cli::parse();
+    if let Command::GitWorker = command {
+        return git_worker();
+    }
     let paint = Paint::on_stdout(options.color);
     let done = match command {
         Command::Run(run) => run::run(&options, run),
@@ -35,5 +38,17 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failure) => failure.report(Paint::on_stderr(options.color)),
+    }
+}
+
+/// Serves one request of a daemon, on the standard input and output.
+fn git_worker() -> ExitCode {
+    let input = std::io::BufReader::new(std::io::stdin());
+    match pickup::serve_git_worker(input, std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot serve as a git worker: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -6,10 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
+mod transport;
 mod url;
 pub(crate) mod worker;
 
 pub use self::url::GitUrl;
+pub use self::worker::{GitWorker, serve_git_worker};
 
 /// A commit that was deployed, or is about to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,12 +3,32 @@
 //! A worker is a process of its own, so that a peer that never answers, a pack that eats all memory or a bug in a C
 //! library costs one check and not the daemon.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::GitUrl;
 use crate::config::GitTransport;
+
+mod advance;
+mod check;
+mod checkout;
+mod export;
+mod intent;
+mod lock;
+mod mirror;
+mod process;
+mod repack;
+mod resolve;
+mod serve;
+
+#[cfg(all(test, unix))]
+mod tests;
+
+pub(crate) use self::mirror::condemn;
+pub use self::process::GitWorker;
+pub use self::serve::serve_git_worker;
 
 /// How a remote is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -137,4 +157,57 @@ pub(crate) enum FailureKind {
     Busy,
     /// Anything else: the disk, a bug.
     Other,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FailureKind, message: impl fmt::Display) -> Self {
+        Self { kind, message: message.to_string() }
+    }
+
+    /// Somebody's own work is in the way.
+    fn refused(message: impl fmt::Display) -> Self {
+        Self::new(FailureKind::Refused, message)
+    }
+
+    /// The disk said no.
+    fn io(doing: &str, path: &Path, error: &std::io::Error) -> Self {
+        Self::new(FailureKind::Other, format_args!("{doing} {}: {error}", path.display()))
+    }
+
+    /// libgit2 could not do something in the repository at `path`; nothing of it concerns a remote.
+    fn local(path: &Path, error: &git2::Error) -> Self {
+        use git2::{ErrorClass, ErrorCode};
+
+        let (path, text) = (path.display(), error.message());
+        let unsupported = |why: &str| Self::new(FailureKind::Unsupported, format_args!("use {path}: {why}"));
+        match (error.code(), error.class()) {
+            (ErrorCode::Owner, _) => Self::refused(format_args!(
+                "use {path}: it belongs to another user; change its owner (chown -R), or run pickupd as that user"
+            )),
+            (ErrorCode::Locked, _) => Self::new(
+                FailureKind::Busy,
+                format_args!("use {path}: {text}; if no git command is running there, remove the lock file"),
+            ),
+            (_, ErrorClass::NoMemory) => Self::new(
+                FailureKind::TooLarge,
+                format_args!("use {path}: it needs more memory than a worker may have"),
+            ),
+            // The daemon reads with the same library, so `git_transport = "cli"` would help with none of these.
+            _ if text.contains("refstorage") => unsupported(
+                "its references are in the reftable format, which the built-in git library cannot read; run `git refs \
+                 migrate --ref-format=files` there",
+            ),
+            _ if text.contains("object format") => {
+                unsupported("its ids are SHA-256, which the built-in git library cannot read")
+            }
+            _ if text.contains("unsupported mandatory extension") => unsupported(
+                "its index is split or sparse, which the built-in git library cannot read; run `git update-index \
+                 --no-split-index` and `git sparse-checkout disable` there",
+            ),
+            _ if text.contains("partialclone") => {
+                unsupported("it is a partial clone, which the built-in git library cannot complete; make a full clone")
+            }
+            _ => Self::new(FailureKind::Other, format_args!("use {path}: {text}")),
+        }
+    }
 }
