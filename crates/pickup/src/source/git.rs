@@ -10,8 +10,8 @@ pub(crate) mod barrier;
 pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod peek;
-mod transport;
 mod status;
+mod transport;
 mod url;
 pub(crate) mod worker;
 
