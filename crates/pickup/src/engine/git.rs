@@ -18,8 +18,8 @@ use self::source::{Following, Source, Wish};
 use super::inbox::Inbox;
 use super::pickup::Message;
 use super::shared::{Shared, file_name};
+use crate::config::GitUrl;
 use crate::config::{GitConfig, PickupConfig};
-use crate::source::git::GitUrl;
 use crate::source::git::worker::{Access, GitWorker, Shape};
 
 /// How many remotes are asked at once.

@@ -12,11 +12,9 @@ pub(crate) mod listing;
 pub(crate) mod peek;
 mod status;
 mod transport;
-mod url;
 pub(crate) mod worker;
 
 pub use self::status::{GitProblem, GitStatus};
-pub use self::url::GitUrl;
 pub use self::worker::{GitWorker, serve_git_worker};
 
 /// A commit that was deployed, or is about to be.

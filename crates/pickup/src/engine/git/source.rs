@@ -128,10 +128,6 @@ impl Following {
     pub(super) fn seen(&self) -> Seen {
         self.source.state().seen.clone()
     }
-
-    pub(super) fn shape(&self) -> Shape {
-        self.source.shape
-    }
 }
 
 impl Source {

@@ -93,7 +93,7 @@ impl Pickup {
 
     /// From now on, what is known of the root is what the commit holds.
     fn take_in(&mut self, now: Instant, root: usize, imported: Imported<CapturedFile>) {
-        let Imported { revision, files, removed, refused, problems, .. } = imported;
+        let Imported { revision, files, removed, refused, problems, listed } = imported;
         let is_mirror = self.follows.get(&root).is_some_and(Follow::is_mirror);
         let mut units = BTreeSet::new();
         for (path, file) in files {
@@ -129,7 +129,7 @@ impl Pickup {
         self.gathering.take(&units);
         let (name, commit) = (&self.config.name, short(&revision.commit));
         let (branch, subject) = (revision.branch.as_deref(), revision.subject.as_str());
-        tracing::info!(pickup = name, commit, branch, subject, author = revision.author, "commit seen");
+        tracing::info!(pickup = name, commit, branch, subject, author = revision.author, files = listed, "commit seen");
         self.shared.publish(name, EventKind::CommitSeen { revision: revision.clone() });
         let Some(follow) = self.follows.get_mut(&root) else { return };
         follow.seen = Some(revision);

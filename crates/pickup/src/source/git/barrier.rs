@@ -128,11 +128,6 @@ impl Clone {
         &self.git_dir
     }
 
-    /// The uppermost directory of the working tree.
-    pub(crate) fn work_dir(&self) -> &Path {
-        &self.work_dir
-    }
-
     /// The pickup directory below the working tree; `None` if it is all of it.
     pub(crate) fn prefix(&self) -> Option<UnitPath> {
         self.prefix.clone()
@@ -181,13 +176,6 @@ impl Clone {
         let path = self.below_work_dir(path);
         // An error is a path that git does not know, or a directory.
         self.repository.status_file(&path).is_ok_and(|status| status == Status::CURRENT)
-    }
-
-    /// Whether `HEAD` has a file at `path`, below the pickup directory.
-    pub(crate) fn is_tracked(&self, path: &UnitPath) -> bool {
-        let tree = self.repository.head().and_then(|head| head.peel_to_tree());
-        let entry = tree.and_then(|tree| tree.get_path(&self.below_work_dir(path)));
-        entry.is_ok_and(|entry| entry.kind() != Some(git2::ObjectType::Tree))
     }
 
     fn below_work_dir(&self, path: &UnitPath) -> PathBuf {

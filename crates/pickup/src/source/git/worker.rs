@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::GitUrl;
 use crate::config::GitTransport;
+use crate::config::GitUrl;
 
 mod advance;
 mod check;
