@@ -9,6 +9,9 @@ use crate::capture::{CapturedFile, Digest};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::source::git::import::Contents;
 
+#[cfg(test)]
+mod tests;
+
 impl Store {
     /// Takes `content` into the store, for a file of that mode; `named` is what errors call it. The content stays pinned
     /// until [`Store::unpin`].

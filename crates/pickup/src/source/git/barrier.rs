@@ -269,13 +269,15 @@ impl Clone {
 
     /// Whether `HEAD` has moved since the index was written.
     fn head_followed(&self, look: &Look, index: &Stamp) -> bool {
-        if self.rested.as_ref().is_none_or(|rested| *rested == look.head) {
-            return false;
+        let has_moved = self.rested.as_ref().is_some_and(|rested| *rested != look.head);
+        match fs::symlink_metadata(self.git_dir.join("logs/HEAD")).and_then(|log| log.modified()) {
+            Ok(moved) if moved > index.modified => true,
+            // Within one tick of the kernel's clock either may be the later one. If it was the index, then git moved `HEAD`
+            // twice within that tick.
+            Ok(moved) => has_moved && moved == index.modified,
+            // Where git keeps no log, a move since the last rest is all there is to know.
+            Err(_) => has_moved,
         }
-        // It has moved since the last rest; but that may have been the move before. Where git keeps no log of it, that is all
-        // there is to know.
-        let moved = fs::symlink_metadata(self.git_dir.join("logs/HEAD")).and_then(|log| log.modified());
-        moved.map_or(true, |moved| moved >= index.modified)
     }
 }
 

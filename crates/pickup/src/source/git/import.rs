@@ -31,6 +31,9 @@ const RULES_MAX: u64 = 16 << 20;
 const LFS_POINTER_MAX: u64 = 1024;
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
+/// Writes blobs, named by their ids, to files that do not exist.
+pub(crate) type Export<'a> = &'a mut dyn FnMut(&[(String, PathBuf)]) -> Result<()>;
+
 /// Where contents are kept. The content store is a later stage, so what is asked of it is said here.
 pub(crate) trait Contents {
     /// Content that is kept, as the file that has it.
@@ -65,8 +68,8 @@ pub(crate) struct Import<'a, S: Contents, D> {
     pub to: &'a str,
     pub branch: Option<String>,
     pub known: &'a BTreeMap<UnitPath, D>,
-    /// Writes blobs, by their ids, to files that do not exist.
-    pub export: &'a mut dyn FnMut(&[(String, PathBuf)]) -> Result<()>,
+    /// Writes the large blobs.
+    pub export: Export<'a>,
     /// A directory of ours, made if missing, best on the content store's file system.
     pub scratch: &'a Path,
     pub cancel: &'a CancellationToken,
@@ -85,6 +88,12 @@ pub(crate) struct Imported<F> {
     pub listed: usize,
     /// What is wrong with its `.pickupignore` files.
     pub problems: Vec<String>,
+}
+
+/// What is different.
+struct Brought<F> {
+    files: Vec<(UnitPath, F)>,
+    removed: Vec<UnitPath>,
 }
 
 /// A blob, and the files that have it.
@@ -118,10 +127,10 @@ impl<S: Contents, D> Import<'_, S, D> {
         let revision = listing::revision(&repository, commit, self.branch.take())?;
         let found = listing::list(&repository, commit, self.terms)?;
         let odb = repository.odb().map_err(|e| unreadable(commit, "objects", e))?;
-        let before = self.listing_before(&repository);
+        let before = if self.from == Some(self.to) { found.clone() } else { self.listing_before(&repository) };
         let (former, problems) = self.exchange_rules(&odb, commit, &found)?;
         match self.bring(&odb, commit, &found, &before) {
-            Ok((files, removed)) => {
+            Ok(Brought { files, removed }) => {
                 Ok(Imported { revision, files, removed, listed: found.files.len(), refused: found.refused, problems })
             }
             Err(error) => {
@@ -158,13 +167,7 @@ impl<S: Contents, D> Import<'_, S, D> {
         Ok(self.rules.exchange_pickupignores(self.root, texts))
     }
 
-    fn bring(
-        &mut self,
-        odb: &Odb<'_>,
-        commit: Oid,
-        found: &Listing,
-        before: &Listing,
-    ) -> Result<(Vec<(UnitPath, S::File)>, Vec<UnitPath>)> {
+    fn bring(&mut self, odb: &Odb<'_>, commit: Oid, found: &Listing, before: &Listing) -> Result<Brought<S::File>> {
         let taken: BTreeMap<&UnitPath, &Entry> =
             found.files.iter().filter(|(path, _)| self.rules.takes(self.root, path, false)).collect();
         let removed = self.known.keys().filter(|path| !taken.contains_key(path)).cloned().collect();
@@ -172,7 +175,11 @@ impl<S: Contents, D> Import<'_, S, D> {
             let is_same = |old: &Entry| (old.oid, old.mode) == (entry.oid, entry.mode);
             !(self.known.contains_key(path) && before.files.get(path).is_some_and(is_same))
         };
-        let new = taken.into_iter().filter(|(path, entry)| is_new(path, entry));
+        let mut new =
+            taken.iter().map(|(path, entry)| (*path, *entry)).filter(|(path, entry)| is_new(path, entry)).peekable();
+        if new.peek().is_some() {
+            self.check_size(odb, commit, &taken)?;
+        }
         let wanted = self.wanted(odb, commit, new)?;
         let (here, elsewhere): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|wanted| wanted.size <= HERE_MAX);
         let mut pinned = Pinned { store: self.store, files: Vec::new() };
@@ -182,7 +189,23 @@ impl<S: Contents, D> Import<'_, S, D> {
         self.export(commit, &elsewhere, &mut pinned)?;
         let mut files = std::mem::take(&mut pinned.files);
         files.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        Ok((files, removed))
+        Ok(Brought { files, removed })
+    }
+
+    /// Bounds what the files hold together, those that are known already included: looking up 100,000 sizes in a
+    /// pack took 0.08 s, unoptimised.
+    fn check_size(&self, odb: &Odb<'_>, commit: Oid, taken: &BTreeMap<&UnitPath, &Entry>) -> Result<()> {
+        let max = self.terms.size_max;
+        let mut total = 0_u64;
+        for (path, entry) in taken {
+            total = total.saturating_add(size_of(odb, commit, path, entry)?);
+            if total > max {
+                let hint = "raise `git_size_max`, leave files out with `ignore`, or name the directory to deploy in \
+                            `git_subdir`";
+                return Err(refuse(commit, format!("its files hold more than {max} bytes; {hint}")));
+            }
+        }
+        Ok(())
     }
 
     /// Each blob that is to be read, once, with its size; in the order of paths.
@@ -194,31 +217,16 @@ impl<S: Contents, D> Import<'_, S, D> {
     ) -> Result<Vec<Wanted<'b>>> {
         let mut wanted: Vec<Wanted<'_>> = Vec::new();
         let mut places = HashMap::new();
-        let mut total = 0_u64;
         for (path, entry) in new {
             let at = match places.entry(entry.oid) {
                 Slot::Occupied(place) => *place.get(),
                 Slot::Vacant(place) => {
                     self.check_cancelled(commit)?;
-                    let read = odb.read_header(entry.oid);
-                    let (size, kind) = read.map_err(|e| unreadable(commit, &format!("`{path}`"), e))?;
-                    if kind != ObjectType::Blob {
-                        return Err(refuse(
-                            commit,
-                            format!("`{path}` is no file, but a {kind}: the commit is damaged"),
-                        ));
-                    }
-                    wanted.push(Wanted { oid: entry.oid, size: size as u64, files: Vec::new() });
+                    wanted.push(Wanted { oid: entry.oid, size: size_of(odb, commit, path, entry)?, files: Vec::new() });
                     *place.insert(wanted.len() - 1)
                 }
             };
-            total = total.saturating_add(wanted[at].size);
             wanted[at].files.push((path, entry.mode));
-            if total > self.terms.size_max {
-                let max = self.terms.size_max;
-                let hint = "raise `git_size_max`, or name the directory to deploy in `git_subdir`";
-                return Err(refuse(commit, format!("its new files hold more than {max} bytes; {hint}")));
-            }
         }
         Ok(wanted)
     }
@@ -318,6 +326,14 @@ fn make_scratch(path: &Path) -> Result<()> {
         builder.mode(0o700);
     }
     builder.create(path).doing("make directory", path)
+}
+
+fn size_of(odb: &Odb<'_>, commit: Oid, path: &UnitPath, entry: &Entry) -> Result<u64> {
+    match odb.read_header(entry.oid) {
+        Ok((size, ObjectType::Blob)) => Ok(size as u64),
+        Ok((_, kind)) => Err(refuse(commit, format!("`{path}` is no file, but a {kind}: the commit is damaged"))),
+        Err(e) => Err(unreadable(commit, &format!("`{path}`"), e)),
+    }
 }
 
 /// Opens the repository that lies right in `git_dir`.

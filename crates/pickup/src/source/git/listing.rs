@@ -17,6 +17,8 @@ use crate::path::UnitPath;
 mod links;
 mod names;
 #[cfg(all(test, unix))]
+pub(super) mod testing;
+#[cfg(all(test, unix))]
 mod tests;
 mod tree;
 
@@ -44,7 +46,7 @@ pub(crate) struct Terms {
     pub symlinks: Symlinks,
     pub allow: BTreeSet<GitAllow>,
     pub files_max: usize,
-    /// Bytes that the files of one import may hold.
+    /// Bytes that the files of a commit may hold, as far as the rules take them; an import checks it.
     pub size_max: u64,
 }
 
@@ -52,7 +54,7 @@ pub(crate) struct Terms {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     /// The blob.
-    pub oid: Oid,
+    pub(crate) oid: Oid,
     /// `0o644`, or `0o755` if it may be executed.
     pub mode: u32,
     /// Whether its own name is a symlink to that file.
@@ -60,7 +62,7 @@ pub(crate) struct Entry {
 }
 
 /// What a commit holds, by paths below the listed directory.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Listing {
     pub files: BTreeMap<UnitPath, Entry>,
     /// What is left out, and why.
