@@ -174,3 +174,17 @@ fn what_is_checked_is_json_for_programs() {
     let checked = sandbox.json(&["check", "--json"]);
     assert_eq!(checked["problems"][0]["line"], 1);
 }
+
+#[test]
+fn what_a_git_entry_follows_is_explained_without_its_password() {
+    let sandbox = Sandbox::empty();
+    let mirror =
+        "[hot-deploy.user.a]\ngit_url = \"https://me:secret@h/x\"\ngit_ref = \"v1\"\ngit_subdir = \"public\"\n";
+    let clone = "[hot-deploy.user.b]\npickup_from = \"clone\"\ngit_url = \"git@h:x\"\nauto_checkout = true\n";
+    let own = "[hot-deploy.user.c]\npickup_from = \"own\"\nauto_checkout = false\n";
+    sandbox.file("pickup.conf", &format!("{mirror}{clone}{own}"));
+    assert_shown!(sandbox, sandbox.run(&["check"]), @"");
+    let checked = sandbox.json(&["check", "--json"]);
+    assert_eq!(checked["entries"][0]["git"]["ref"], "v1");
+    assert!(!checked.to_string().contains("secret"));
+}
