@@ -190,8 +190,8 @@ fn check_access(reader: &mut Reader<'_>, git: &GitConfig) {
         }
         return;
     };
-    let reach = address::reach(url.expose());
-    if address::has_password(url.expose()) {
+    let reach = address::reach(url);
+    if url.userinfo().password.is_some() {
         reader.warning("git_url", "holds a password, which anybody who reads this file sees: use `git_password_file`");
     }
     for key in ACCESS_KEYS {

@@ -54,11 +54,10 @@ pub fn lines(show: &Show, git: &GitStatus, in_full: bool) -> Vec<(&'static str, 
 
 /// `main at 1a2b3c4 "Mend the footer" by Ann, 3m ago; remote reached 12s ago, next check in 18s`.
 fn summary(show: &Show, git: &GitStatus) -> String {
-    let follows = match git.follows.strip_prefix("branch ") {
-        Some(branch) => visible(branch),
-        None if git.follows.starts_with("commit ") => "pinned".to_owned(),
-        None => visible(&git.follows),
-    };
+    let name = git.follows.strip_prefix("branch ").unwrap_or(&git.follows);
+    let is_commit =
+        name.starts_with("commit ") || name.len() == 40 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let follows = if is_commit { "pinned".to_owned() } else { visible(name) };
     let live = match &git.live {
         Some(live) => format!(" at {}, {}", described(live), ago(show, live.committed_at)),
         None => ", nothing of it is live yet".to_owned(),
@@ -168,6 +167,8 @@ mod tests {
     fn a_pin_a_tag_and_a_clone_without_remote_are_named() {
         let follows = |text: &str| summary(&show(), &GitStatus { follows: text.into(), next_check: None, ..status() });
         assert_snapshot!(follows(&format!("commit {}", "a".repeat(40))), @r#"pinned at aaaaaaa "Mend the footer" by Ann, 3m ago; remote reached 12s ago"#);
+        assert_eq!(follows(&"a".repeat(40)), follows("commit x"));
+        assert_eq!(follows("main"), follows("branch main"));
         assert_snapshot!(follows("tag v1"), @r#"tag v1 at aaaaaaa "Mend the footer" by Ann, 3m ago; remote reached 12s ago"#);
         let clone = GitStatus { remote: None, last_reached: None, next_check: None, ..status() };
         assert_snapshot!(summary(&show(), &clone), @r#"main at aaaaaaa "Mend the footer" by Ann, 3m ago"#);

@@ -91,7 +91,8 @@ impl Details<'_> {
         }
         if let Some(reason) = &root.polling {
             self.line("polling", &format!("{directory}: {}", visible(reason)));
-        } else if in_full {
+        } else if in_full && (root.directories > 0 || self.status.git.is_none()) {
+            // A mirror is on no disk that could be watched.
             self.line("watching", &format!("{directory} ({})", directories(root.directories)));
         }
         if root.unwatched > 0 {

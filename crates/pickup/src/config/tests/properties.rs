@@ -188,7 +188,7 @@ fn pickup() -> impl Strategy<Value = PickupConfig> {
 
 fn url() -> impl Strategy<Value = GitUrl> {
     prop_oneof![
-        "(https|http|ssh|git)://([a-z]{1,3}(:[a-z$#]{1,3})?@)?[a-z]{1,5}(:[1-9][0-9]{0,3})?/[a-z~$#/]{0,5}[a-z]"
+        "(https|http|ssh|git)://([a-z]{1,3}(:[a-z$]{1,3})?@)?[a-z]{1,5}(:[1-9][0-9]{0,3})?/[a-z~$#/]{0,5}[a-z]"
             .prop_map(GitUrl::new),
         "([a-z]{1,3}@)?[a-z]{1,5}:/?[a-z~$]{0,5}[a-z]".prop_map(GitUrl::new),
         path("/remote").prop_map(|path| GitUrl::new(path.to_string_lossy())),

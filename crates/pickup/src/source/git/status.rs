@@ -9,7 +9,7 @@ use super::Revision;
 pub struct GitStatus {
     /// The address of the remote, without a password; `None` where only a working tree is looked at.
     pub remote: Option<String>,
-    /// What is followed: `branch main`, `tag v1`, `commit 0123…`, `HEAD`.
+    /// What is followed: `main`, `v1`, a commit's id, `HEAD`; or, where it is known, `branch main`, `tag v1`, `commit 0123…`.
     pub follows: String,
     /// Whether the remote is asked on a timer.
     pub auto_checkout: bool,
@@ -36,7 +36,7 @@ pub struct GitStatus {
 pub struct GitProblem {
     /// When it failed last, in milliseconds since the Unix epoch.
     pub at: i64,
-    /// What failed and why, as a sentence without a full stop, and without secrets.
+    /// What failed and why: a fragment that reads after "cannot", without secrets.
     pub cause: String,
     /// How often it failed in a row.
     pub attempts: u32,
