@@ -17,7 +17,7 @@ mod checkout;
 mod export;
 mod intent;
 mod lock;
-mod mirror;
+pub(crate) mod mirror;
 mod process;
 mod repack;
 mod resolve;
@@ -26,7 +26,6 @@ mod serve;
 #[cfg(all(test, unix))]
 mod tests;
 
-pub(crate) use self::mirror::condemn;
 pub use self::process::GitWorker;
 pub use self::serve::serve_git_worker;
 

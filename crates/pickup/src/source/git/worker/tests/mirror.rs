@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::*;
-use crate::source::git::worker::{FailureKind, condemn};
+use crate::source::git::worker::FailureKind;
+use crate::source::git::worker::mirror::condemn;
 
 fn follow(world: &World, wanted: &[Option<&str>]) -> Vec<Found> {
     let (found, renewed) = world.check(Shape::Mirror, &world.path("m/mirror.git"), wanted).unwrap();
