@@ -71,9 +71,6 @@ pub enum Command {
     Events(Events),
     Completions(Completions),
     Man(Man),
-    /// Do one piece of git work for a daemon, which starts this
-    #[command(hide = true)]
-    GitWorker,
 }
 
 /// Watch and deploy until a signal says stop

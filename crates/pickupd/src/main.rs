@@ -22,11 +22,15 @@ mod systemd;
 use self::cli::{Cli, Command};
 use self::paint::Paint;
 
+/// What a daemon calls this program with, for one piece of git work.
+const GIT_WORKER: &str = "git-worker";
+
 fn main() -> ExitCode {
-    let Cli { options, command } = Cli::parse();
-    if let Command::GitWorker = command {
+    // No command that people type: help, completions and manual pages do not know it.
+    if std::env::args_os().skip(1).eq([GIT_WORKER]) {
         return git_worker();
     }
+    let Cli { options, command } = Cli::parse();
     let paint = Paint::on_stdout(options.color);
     let done = match command {
         Command::Run(run) => run::run(&options, run),

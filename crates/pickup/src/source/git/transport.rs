@@ -65,7 +65,10 @@ pub(crate) fn failed(access: &Access, kind: FailureKind, why: impl fmt::Display)
 
 /// What kind of failure the words of git, ssh or a server tell of, and what to do about it. Nothing says so in numbers.
 fn judge(access: &Access, text: &str) -> Failure {
-    let lower = text.to_ascii_lowercase();
+    // A repository may be called anything, also `timeout`.
+    let url = access.url.without_secrets();
+    let path = access.url.ssh_place().map_or_else(|| url.expose().to_owned(), |place| place.path);
+    let lower = text.replace(url.expose(), "").replace(&path, "").to_ascii_lowercase();
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let over_ssh = access.url.scheme() == Some(Scheme::Ssh);
     let (kind, advice) =

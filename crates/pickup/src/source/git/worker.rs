@@ -17,7 +17,7 @@ mod checkout;
 mod export;
 mod intent;
 mod lock;
-mod mirror;
+pub(crate) mod mirror;
 mod process;
 mod repack;
 mod resolve;
@@ -26,7 +26,6 @@ mod serve;
 #[cfg(all(test, unix))]
 mod tests;
 
-pub(crate) use self::mirror::condemn;
 pub use self::process::GitWorker;
 pub use self::serve::serve_git_worker;
 
@@ -177,7 +176,7 @@ impl Failure {
     }
 
     /// libgit2 could not do something in the repository at `path`; nothing of it concerns a remote.
-    fn local(path: &Path, error: &git2::Error) -> Self {
+    pub(super) fn local(path: &Path, error: &git2::Error) -> Self {
         use git2::{ErrorClass, ErrorCode};
 
         let (path, text) = (path.display(), error.message());

@@ -114,7 +114,7 @@ impl<'a> Cli<'a> {
         if status.success() {
             return Ok(());
         }
-        let lines: Vec<&str> = words.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> = words.lines().map(str::trim).filter(|line| !is_chatter(line)).collect();
         let said = lines[lines.len().saturating_sub(4)..].join("; ");
         let said = if said.is_empty() { format!("git ended with {status}") } else { self.login.redact(&said) };
         // Of a changed host key, the warning stands at the beginning.
@@ -168,6 +168,16 @@ impl Transport for Cli<'_> {
         let words = words.and_then(|words| words.join().ok()).unwrap_or_default();
         self.judge(status, &words)
     }
+}
+
+/// What git says whatever the matter is.
+fn is_chatter(line: &str) -> bool {
+    const CHATTER: [&str; 3] = [
+        "fatal: Could not read from remote repository.",
+        "Please make sure you have the correct access rights",
+        "and the repository exists.",
+    ];
+    line.is_empty() || CHATTER.contains(&line)
 }
 
 /// The scheme, host and port of an address: what a credential is for.

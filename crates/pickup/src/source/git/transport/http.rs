@@ -340,7 +340,8 @@ fn unreachable(access: &Access, error: &reqwest::Error) -> Failure {
     } else {
         text
     };
-    failed(access, FailureKind::Unreachable, why)
+    let through = if access.proxy.is_some() && error.is_connect() { "through git_proxy: " } else { "" };
+    failed(access, FailureKind::Unreachable, format!("{through}{why}"))
 }
 
 /// What TLS says, if it was TLS.
@@ -350,12 +351,11 @@ fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Some(error.clone());
         }
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
-            && let Some(error) = inner.downcast_ref::<rustls::Error>()
-        {
-            return Some(error.clone());
-        }
-        next = error.source();
+        // What an `io::Error` was made of is not its source, but its source's source is.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }

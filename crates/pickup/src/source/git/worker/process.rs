@@ -1,5 +1,4 @@
 //! The daemon's side: a worker is started, told what to do, listened to, and killed when it takes too long.
-#![expect(clippy::disallowed_methods, reason = "this is the door to worker processes")]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
