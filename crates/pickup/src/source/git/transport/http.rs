@@ -357,12 +357,11 @@ fn tls_error(error: &reqwest::Error) -> Option<rustls::Error> {
         if let Some(error) = error.downcast_ref::<rustls::Error>() {
             return Some(error.clone());
         }
-        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
-            && let Some(error) = inner.downcast_ref::<rustls::Error>()
-        {
-            return Some(error.clone());
-        }
-        next = error.source();
+        // An error of input and output passes over what it wraps, which may be another of its kind.
+        next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
     }
     None
 }
