@@ -175,7 +175,7 @@ impl Failure {
     }
 
     /// libgit2 could not do something in the repository at `path`; nothing of it concerns a remote.
-    fn local(path: &Path, error: &git2::Error) -> Self {
+    pub(super) fn local(path: &Path, error: &git2::Error) -> Self {
         use git2::{ErrorClass, ErrorCode};
 
         let (path, text) = (path.display(), error.message());

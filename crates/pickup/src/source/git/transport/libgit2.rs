@@ -54,8 +54,11 @@ impl Context {
 /// A remote, as libgit2 sees it.
 pub(super) struct Libgit2<'a> {
     access: &'a Access,
+    repository: &'a Repository,
     remote: Remote<'a>,
     context: Context,
+    /// What the remote announced when it was last asked.
+    announced: Vec<RemoteRef>,
 }
 
 impl<'a> Libgit2<'a> {
@@ -71,7 +74,32 @@ impl<'a> Libgit2<'a> {
         register().map_err(|e| failed(access, FailureKind::Other, e.message()))?;
         let remote = repository.remote_anonymous(&address).map_err(|e| judge(access, e.message()))?;
         let context = Context { access: Arc::new(access.clone()), login: Arc::new(login), failure: Arc::default() };
-        Ok(Self { access, remote, context })
+        Ok(Self { access, repository, remote, context, announced: Vec::new() })
+    }
+
+    /// Points our references to what `refspecs` brought. libgit2 would do so too, and empty `FETCH_HEAD` at that, which in
+    /// a clone is somebody's own.
+    fn update_references(&self, refspecs: &[String]) -> Result<(), git2::Error> {
+        for spec in refspecs {
+            let Some((source, target)) = spec.trim_start_matches('+').split_once(':') else { continue };
+            let point = |name: &str, id| self.repository.reference(name, id, true, "pickup: fetch").map(drop);
+            if let Ok(id) = git2::Oid::from_str(source).and_then(|id| self.repository.find_object(id, None)) {
+                point(target, id.id())?;
+                continue;
+            }
+            for found in self.announced.iter().filter(|found| !found.name.ends_with("^{}")) {
+                match (source.strip_suffix('*'), target.strip_suffix('*')) {
+                    (Some(source), Some(target)) => {
+                        if let Some(rest) = found.name.strip_prefix(source) {
+                            point(&format!("{target}{rest}"), found.id)?;
+                        }
+                    }
+                    _ if found.name == source => point(target, found.id)?,
+                    _ => {}
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Does something that speaks to the remote; what the subtransport says went wrong goes before what libgit2 says.
@@ -88,7 +116,7 @@ impl<'a> Libgit2<'a> {
 
 impl Transport for Libgit2<'_> {
     fn list(&mut self) -> Result<Vec<RemoteRef>, Failure> {
-        self.speak(|remote| {
+        self.announced = self.speak(|remote| {
             remote.connect(Direction::Fetch)?;
             let refs = remote.list()?.iter().map(|head| RemoteRef {
                 name: head.name().to_owned(),
@@ -96,7 +124,8 @@ impl Transport for Libgit2<'_> {
                 symref: head.symref_target().map(str::to_owned),
             });
             Ok(refs.collect())
-        })
+        })?;
+        Ok(self.announced.clone())
     }
 
     fn fetch(&mut self, refspecs: &[String], depth: u32, report: Report<'_>) -> Result<(), Failure> {
@@ -120,11 +149,16 @@ impl Transport for Libgit2<'_> {
         if access.url.is_local().is_none() {
             options.depth(i32::try_from(depth).unwrap_or(i32::MAX));
         }
-        let done = self.speak(|remote| remote.fetch(refspecs, Some(&mut options), Some("pickup: fetch")));
+        let done = self.speak(|remote| {
+            remote.download(refspecs, Some(&mut options))?;
+            // Where the stream goes on, as over ssh, the next fetch needs a new one.
+            remote.disconnect()
+        });
         drop(options);
         match done {
+            Ok(()) => self.update_references(refspecs).map_err(|e| Failure::local(self.repository.path(), &e)),
             Err(_) if is_too_large.get() => Err(too_large(access)),
-            done => done,
+            Err(failure) => Err(failure),
         }
     }
 }

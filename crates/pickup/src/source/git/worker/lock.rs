@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::{Failure, FailureKind};
 
 /// How long a lock is waited for: the worker of a daemon that was killed may still be dying.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 100 } else { 5_000 });
 
 /// How often it is tried.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -27,11 +27,11 @@ impl Lock {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(|e| Failure::io("create the directory", parent, &e))?;
         }
-        Self::on(&path, PATIENCE)
+        Self::on(&path)
     }
 
     /// Takes the lock on the file at `path`, which is made if missing and never removed.
-    pub(super) fn on(path: &Path, patience: Duration) -> Result<Self, Failure> {
+    pub(super) fn on(path: &Path) -> Result<Self, Failure> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
@@ -40,7 +40,17 @@ impl Lock {
             options.mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
         }
         let file = options.open(path).map_err(|e| Failure::io("open the lock file", path, &e))?;
-        let until = Instant::now() + patience;
+        Self::wait(file, path)
+    }
+
+    /// Takes the lock on a directory, which leaves no file behind.
+    pub(super) fn on_directory(path: &Path) -> Result<Self, Failure> {
+        let file = File::open(path).map_err(|e| Failure::io("open", path, &e))?;
+        Self::wait(file, path)
+    }
+
+    fn wait(file: File, path: &Path) -> Result<Self, Failure> {
+        let until = Instant::now() + PATIENCE;
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(Self { file }),
@@ -53,9 +63,6 @@ impl Lock {
             }
         }
     }
-
-    /// For how long a lock is waited for, unless a test is in a hurry.
-    pub(super) const PATIENCE: Duration = PATIENCE;
 }
 
 /// `path` with `.extension` after its whole name.

@@ -8,7 +8,7 @@ use git2::{ErrorCode, Repository, RepositoryInitOptions};
 use walkdir::{DirEntry, WalkDir};
 
 use super::lock::{Lock, beside};
-use super::{Check, Failure, Reply, check};
+use super::{Check, Failure, FailureKind, Reply, check};
 use crate::source::git::transport::Report;
 
 /// How a mirror is configured. No loose objects, which are many small files; and nothing that takes much memory where
@@ -33,10 +33,12 @@ pub(super) fn check(check: &Check, report: Report<'_>) -> Result<Reply, Failure>
     let _lock = Lock::beside(path)?;
     sweep(path)?;
     let damage = match open_whole(path)? {
-        Ok(repository) => {
-            let found = check::follow(check, &repository, report)?;
-            return Ok(Reply::Checked { found, renewed: None });
-        }
+        Ok(repository) => match check::follow(check, &repository, report) {
+            Ok(found) => return Ok(Reply::Checked { found, renewed: None }),
+            // Neither the remote nor its size: what can only be seen by using it, such as an empty reference.
+            Err(Failure { kind: FailureKind::Other, message }) => Damage::Broken(message),
+            Err(failure) => return Err(failure),
+        },
         Err(damage) => damage,
     };
     let (new, old) = (beside(path, "new"), beside(path, "old"));
@@ -76,7 +78,7 @@ pub(super) fn open(path: &Path) -> Result<Repository, Failure> {
         Ok(repository) => Ok(repository),
         Err(Damage::Missing) => Err(Failure::io("open the mirror", path, &io::ErrorKind::NotFound.into())),
         Err(Damage::Broken(why)) => {
-            Err(Failure::new(super::FailureKind::Other, format_args!("open the mirror {}: {why}", path.display())))
+            Err(Failure::new(FailureKind::Other, format_args!("open the mirror {}: {why}", path.display())))
         }
     }
 }

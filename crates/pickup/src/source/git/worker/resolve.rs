@@ -158,7 +158,7 @@ mod tests {
     fn what_is_missing_says_what_there_is() {
         let refs = remote(&[("refs/heads/dev", 1), ("refs/heads/main", 1), ("refs/tags/v1", 3)]);
         let reason = |wanted, refs: &[RemoteRef]| resolve(wanted, refs).unwrap_err();
-        assert_eq!(reason(Some("mian"), &refs), "the remote has no branch or tag `mian`; it has main, v1, dev");
+        assert_eq!(reason(Some("mian"), &refs), "the remote has no branch or tag `mian`; it has main, dev, v1");
         assert_eq!(reason(None, &refs), "the remote's HEAD leads nowhere: set git_ref; it has dev, main, v1");
         assert_eq!(reason(None, &[]), "the remote has no commits yet");
         assert!(reason(Some("0123abc"), &refs).contains("whole id, 40 digits"));
