@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::source::git::GitUrl;
-
+mod address;
 mod built;
 mod conflicts;
 mod deployer;
 mod detect;
 mod document;
 mod entry;
+mod git;
 mod keys;
 mod load;
 mod problem;
@@ -23,6 +23,7 @@ mod reader;
 mod resolve;
 mod surroundings;
 mod toml;
+pub(crate) mod url;
 mod verify;
 mod write;
 mod zato;
@@ -32,6 +33,7 @@ mod tests;
 
 pub use keys::{KEYS, Key, KeySection};
 pub use surroundings::Surroundings;
+pub use url::GitUrl;
 
 /// A whole configuration: the good entries, the broken ones, and what is wrong with them.
 #[derive(Clone, Debug, Default, PartialEq)]

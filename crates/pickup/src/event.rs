@@ -139,6 +139,20 @@ pub enum EventKind {
     },
     /// Changes are deployed again.
     Released,
+    /// The reference that is followed leads to another commit, which is being deployed.
+    CommitSeen {
+        /// The commit.
+        revision: Revision,
+    },
+    /// The remote could not be asked, or what it has is refused; what is live stays.
+    CheckFailed {
+        /// What failed and why, without secrets.
+        cause: String,
+        /// In how many milliseconds it is asked again; `None` if not by itself.
+        retry_in: Option<u64>,
+    },
+    /// The remote could be asked again.
+    CheckHealed,
     /// The configuration was read again.
     Reloaded {
         /// Names of pickups that were started, changed or stopped.

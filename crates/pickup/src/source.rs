@@ -38,6 +38,15 @@ pub(crate) struct Fingerprint {
     pub mode: u32,
 }
 
+impl Fingerprint {
+    /// Of a file that was taken from a commit and has not been looked at on disk; size and mode are to be filled in.
+    pub(crate) const COMMITTED: Self = Self { dev: 0, ino: 0, size: 0, mtime: 0, ctime: 0, mode: 0 };
+
+    pub(crate) fn is_committed(&self) -> bool {
+        (self.dev, self.ino, self.ctime) == (0, 0, 0)
+    }
+}
+
 /// What made us look at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hint {

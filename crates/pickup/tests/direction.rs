@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every top-level module, lowest first: each may name those above it in this list, and itself.
 const ORDER: &[&str] = &[
-    "path", "error", "config", // What every stage stands on.
+    "path", "error", "tls", "config", // What every stage stands on.
     "source", "settle", "capture", "change", "plan", "deploy", "journal", "event", // The stages.
     "control", "engine", "lib", // The door to the engine, which knows all of them, and the list of names.
 ];
@@ -15,7 +15,8 @@ const ORDER: &[&str] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["source/watch"]),
     ("rusqlite", &["journal"]),
-    ("reqwest", &["deploy/verify"]),
+    ("reqwest", &["deploy/verify", "source/git/transport"]),
+    ("rustls", &["tls", "deploy/verify", "source/git/transport"]),
     ("walkdir", &["source"]),
     ("git2", &["source/git"]),
     ("libloading", &["deploy/module"]),

@@ -72,6 +72,26 @@ fn intent(generation: u64, changes: &[Change]) -> Intent {
     }
 }
 
+/// The commit whose id consists of this digit.
+fn revision(digit: char) -> Revision {
+    Revision {
+        commit: digit.to_string().repeat(40),
+        branch: Some("main".to_owned()),
+        author: "A".to_owned(),
+        subject: format!("change {digit}"),
+        committed_at: 7,
+        previous: None,
+    }
+}
+
+fn with_revision(intent: Intent, digit: char) -> Intent {
+    Intent { revision: Some(Arc::new(revision(digit))), ..intent }
+}
+
+fn followed(root: usize, digit: char) -> Followed {
+    Followed { root, origin: "https://h/x main".to_owned(), revision: revision(digit) }
+}
+
 /// The staged receipts of all steps.
 fn all_staged(intent: &Intent) -> Vec<StagedStep> {
     let steps = |(group, of): (usize, &IntendedGroup)| {

@@ -83,3 +83,29 @@ fn what_a_deployer_refuses_is_listed_with_the_reason_but_removals_are_never_refu
 fn aim(generation: u64) -> Aim<'static> {
     Aim { pickup: "p", generation, revision: None }
 }
+
+#[test]
+fn a_commit_is_one_group_whatever_takes_it() {
+    let revision = Arc::new(Revision {
+        commit: "c".repeat(40),
+        branch: None,
+        author: "a".into(),
+        subject: "s".into(),
+        committed_at: 0,
+        previous: None,
+    });
+    let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
+    let plan = plan(Aim { revision: Some(&revision), ..aim(7) }, mixed(), &BTreeMap::new(), &routes);
+    let expected = [
+        "one added a",
+        "one modified b",
+        "two added a",
+        "two modified b",
+        "one removed z/old/x",
+        "one removed z/old",
+        "two removed z/old/x",
+        "two removed z/old",
+    ];
+    assert_eq!(lines(&plan), [expected]);
+    assert!(plan.groups[0].steps.iter().all(|step| step.unit.revision.as_ref() == Some(&revision)));
+}

@@ -6,11 +6,15 @@
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) mod barrier;
+pub(crate) mod import;
+pub(crate) mod listing;
+pub(crate) mod peek;
+mod status;
 mod transport;
-mod url;
 pub(crate) mod worker;
 
-pub use self::url::GitUrl;
+pub use self::status::{GitProblem, GitStatus};
 pub use self::worker::{GitWorker, serve_git_worker};
 
 /// A commit that was deployed, or is about to be.

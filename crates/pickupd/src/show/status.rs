@@ -3,7 +3,7 @@
 use pickup::change::Doubt;
 use pickup::{Failed, Noted, PickupStatus, RootStatus, State};
 
-use super::{Cell, Show, Table, count};
+use super::{Cell, Show, Table, count, git};
 use crate::paint::visible;
 
 /// How many lines of a kind are shown where many entries are.
@@ -54,6 +54,9 @@ impl Details<'_> {
         let name = visible(&status.name);
         for root in &status.roots {
             self.root(root, in_full);
+        }
+        for (label, text) in status.git.iter().flat_map(|git| git::lines(show, git, in_full)) {
+            self.line(label, &text);
         }
         let trouble = status.trouble.iter().map(|trouble| visible(trouble));
         self.list(if status.state == State::Disabled { "disabled" } else { "trouble" }, trouble);

@@ -7,9 +7,9 @@ use std::fmt;
 use git2::{Oid, Repository};
 
 use self::credentials::Login;
-use super::url::{Scheme, redact};
 use super::worker::{Access, Failure, FailureKind, Progress};
 use crate::config::GitTransport;
+use crate::config::url::{Scheme, redact};
 
 mod cli;
 mod credentials;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::GitUrl;
 use crate::config::GitTransport;
+use crate::config::GitUrl;
 
 mod advance;
 mod check;
@@ -159,6 +159,8 @@ pub(crate) enum FailureKind {
     Other,
 }
 
+/// Where a pull of ours is written down before it begins, in the git directory of a clone.
+pub(crate) const INTENT: &str = "pickup-intent";
 impl Failure {
     pub(crate) fn new(kind: FailureKind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string() }

@@ -14,8 +14,8 @@ use super::credentials::Login;
 use super::libgit2::too_large;
 use super::ssh::{not_started, options, overhear, quoted};
 use super::{RemoteRef, Report, Transport, failed, judge};
-use crate::source::git::GitUrl;
-use crate::source::git::url::Scheme;
+use crate::config::GitUrl;
+use crate::config::url::Scheme;
 use crate::source::git::worker::{Access, Failure, FailureKind, Progress};
 
 /// A list of references that is longer is no list of references.

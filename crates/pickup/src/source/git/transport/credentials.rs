@@ -7,7 +7,7 @@ use std::io::Read;
 use std::path::Path;
 
 use super::failed;
-use crate::source::git::url::hide;
+use crate::config::url::hide;
 use crate::source::git::worker::{Access, Failure, FailureKind};
 
 /// No password is longer; a file that is, is something else.

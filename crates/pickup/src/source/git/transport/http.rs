@@ -6,7 +6,7 @@
 use std::error::Error as _;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
@@ -20,6 +20,7 @@ use rustls::pki_types::pem::PemObject;
 use super::failed;
 use super::libgit2::Context;
 use crate::source::git::worker::{Access, Failure, FailureKind};
+use crate::tls;
 
 /// How long a connection may take to be made.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -287,7 +288,7 @@ fn client(access: &Access) -> Result<Client, Failure> {
         .retry(reqwest::retry::never())
         .referer(false)
         .no_proxy()
-        .tls_backend_preconfigured(tls(access)?);
+        .tls_backend_preconfigured(tls_config(access)?);
     if let Some(proxy) = &access.proxy {
         let proxy = Proxy::all(proxy).map_err(|e| {
             failed(access, FailureKind::Unreachable, format!("git_proxy is not valid: {}", deepest(&e.without_url())))
@@ -298,25 +299,17 @@ fn client(access: &Access) -> Result<Client, Failure> {
 }
 
 /// The certificates of the system, and those of `git_ca_file`; nothing of it is a setting of the whole process.
-fn tls(access: &Access) -> Result<ClientConfig, Failure> {
+fn tls_config(access: &Access) -> Result<ClientConfig, Failure> {
     let extra = match &access.ca_file {
         Some(path) => authorities(path).map_err(|why| {
             failed(access, FailureKind::HostKey, format!("read git_ca_file {}: {why}", path.display()))
         })?,
         None => Vec::new(),
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| failed(access, FailureKind::Other, e))?;
-    let mut config = match rustls_platform_verifier::Verifier::new_with_extra_roots(extra, provider) {
-        Ok(verifier) => config.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth(),
-        // A system without certificates can still speak http; every https server is a stranger to it.
-        Err(_) if access.ca_file.is_none() => {
-            config.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-        }
-        Err(e) => return Err(failed(access, FailureKind::HostKey, format!("use git_ca_file: {e}"))),
-    };
+    let mut config = tls::client(extra).map_err(|e| match access.ca_file {
+        Some(_) => failed(access, FailureKind::HostKey, format!("use git_ca_file: {e}")),
+        None => failed(access, FailureKind::Other, e),
+    })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

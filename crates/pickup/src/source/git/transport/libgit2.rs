@@ -13,7 +13,7 @@ use git2::{
 
 use super::credentials::Login;
 use super::{RemoteRef, Report, Transport, failed, http, judge, ssh};
-use crate::source::git::url::Scheme;
+use crate::config::url::Scheme;
 use crate::source::git::worker::{Access, Failure, FailureKind, Progress};
 
 /// The scheme of the address that libgit2 sees.

@@ -11,7 +11,7 @@ use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream};
 use super::http::CONNECT_TIMEOUT;
 use super::libgit2::Context;
 use super::{failed, judge};
-use crate::source::git::url::SshPlace;
+use crate::config::url::SshPlace;
 use crate::source::git::worker::{Access, Failure, FailureKind};
 
 /// How much of what a program says is kept.
