@@ -127,12 +127,12 @@ impl Sshd {
     }
 }
 
-/// An `ssh` that reads a configuration of ours in place of the user's.
+/// An `ssh` that reads a configuration of ours in place of the user's; a test may add to it, and what it adds comes first.
 fn client(directory: &Path) {
     let shown = directory.display();
     let configuration = format!(
-        "IdentityFile {shown}/none\nUserKnownHostsFile {shown}/none\nGlobalKnownHostsFile {shown}/none\n\
-         Include {shown}/ssh_config_more\n"
+        "Include {shown}/ssh_config_more\nHost *\nIdentityFile {shown}/none\nUserKnownHostsFile {shown}/none\n\
+         GlobalKnownHostsFile {shown}/none\n"
     );
     fs::write(directory.join("ssh_config"), configuration).expect("write a configuration");
     let script = format!("#!/bin/sh\nexec \"{}\" -F '{shown}/ssh_config' \"$@\"\n", program("ssh").display());

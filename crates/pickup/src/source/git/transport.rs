@@ -63,6 +63,27 @@ pub(crate) fn failed(access: &Access, kind: FailureKind, why: impl fmt::Display)
     Failure { kind, message: one_line(&message) }
 }
 
+/// What is said where nobody answers, or nobody who speaks git.
+const UNREACHABLE: [&str; 17] = [
+    "returned error: 5",
+    "is this a git repository",
+    "could not resolve",
+    "failed to resolve",
+    "connect",
+    "timed out",
+    "timeout",
+    "hung up",
+    "early eof",
+    "reset",
+    "unreachable",
+    "refused",
+    "closed",
+    "rpc failed",
+    "unexpected",
+    "invalid response",
+    "eof",
+];
+
 /// What kind of failure the words of git, ssh or a server tell of, and what to do about it. Nothing says so in numbers.
 fn judge(access: &Access, text: &str) -> Failure {
     // A repository may be called anything, also `timeout`.
@@ -113,25 +134,14 @@ fn judge(access: &Access, text: &str) -> Failure {
             "not a git repository",
         ]) {
             (FailureKind::NotFound, "")
+        } else if has(&["returned error: 30"]) {
+            (
+                FailureKind::Unreachable,
+                "; it redirects, and the git program would take our password along: set git_url to where it leads",
+            )
         } else if has(&["out of memory", "cannot allocate"]) {
             (FailureKind::TooLarge, "; it needs more memory than a worker may have")
-        } else if has(&[
-            "could not resolve",
-            "failed to resolve",
-            "connect",
-            "timed out",
-            "timeout",
-            "hung up",
-            "early eof",
-            "reset",
-            "unreachable",
-            "refused",
-            "closed",
-            "rpc failed",
-            "unexpected",
-            "invalid response",
-            "eof",
-        ]) {
+        } else if has(&UNREACHABLE) {
             (FailureKind::Unreachable, "")
         } else {
             (FailureKind::Other, "")

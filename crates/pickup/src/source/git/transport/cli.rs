@@ -61,13 +61,15 @@ impl<'a> Cli<'a> {
 
     /// What git is configured with: in its environment, since everybody on the machine can read arguments.
     fn settings(&self) -> Vec<(String, OsString)> {
+        let is_known = matches!(self.access.url.scheme(), Some(Scheme::Http | Scheme::Https)) && !self.login.is_empty();
         let mut settings: Vec<(String, OsString)> = [
             ("core.hooksPath", "/dev/null"),
             ("core.fsmonitor", "false"),
             ("credential.helper", ""),
             ("gc.auto", "0"),
             ("maintenance.auto", "false"),
-            ("http.followRedirects", "initial"),
+            // A header goes along to wherever a redirect leads, and ours holds the password.
+            ("http.followRedirects", if is_known { "false" } else { "initial" }),
             ("http.lowSpeedLimit", "1"),
             ("http.lowSpeedTime", "30"),
             ("http.proxy", self.access.proxy.as_deref().unwrap_or("")),
@@ -77,7 +79,7 @@ impl<'a> Cli<'a> {
         if let Some(path) = &self.access.ca_file {
             settings.push(("http.sslCAInfo".into(), path.into()));
         }
-        if matches!(self.access.url.scheme(), Some(Scheme::Http | Scheme::Https)) && !self.login.is_empty() {
+        if is_known {
             let key = format!("http.{}.extraHeader", origin(&self.access.url));
             settings.push((key, format!("Authorization: Basic {}", self.login.basic()).into()));
         }

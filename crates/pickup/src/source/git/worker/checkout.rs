@@ -11,7 +11,7 @@ use super::intent::Intent;
 use super::lock::Lock;
 use super::mirror::remove;
 use super::{Check, Failure, Found, Reply, check};
-use crate::source::git::GitUrl;
+use crate::config::GitUrl;
 use crate::source::git::transport::Report;
 
 pub(super) fn check(check: &Check, report: Report<'_>) -> Result<Reply, Failure> {

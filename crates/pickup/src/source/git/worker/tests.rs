@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use super::serve::answer;
 use super::{Access, Check, Failure, Found, Reply, Request, Shape, Wanted};
 use crate::config::GitTransport;
-use crate::source::git::GitUrl;
+use crate::config::GitUrl;
 
 mod advance;
 mod clone;
