@@ -7,6 +7,7 @@ use super::commits::{Follow, LOOK_AGAIN, Side};
 use crate::error::Error;
 use crate::source::Place;
 use crate::source::git::barrier::{Clone as GitClone, Rest};
+use crate::source::git::peek;
 use crate::source::watch::Target;
 
 impl Pickup {
@@ -72,6 +73,10 @@ impl Pickup {
         if self.shared.git.is_pulled(clone.git_dir()) {
             return follow.wait("it is being pulled".into(), now, Duration::from_millis(20));
         }
+        if peek::cut_off(clone.work_dir()).is_some() {
+            let reason = "a pull by pickup was cut off, and half of it may be there; the next check finishes it";
+            return follow.wait(reason.into(), now, LOOK_AGAIN);
+        }
         let wall = (self.shared.clock.wall)();
         let rest = clone.rest(wall, &mut |path| self.probe.writer(path));
         match rest {
@@ -79,6 +84,9 @@ impl Pickup {
             Ok(Rest::At { commit, branch }) => {
                 follow.waiting = None;
                 follow.target = commit.map(|commit| (commit, branch, false));
+                if !follow.is_behind() {
+                    self.git_healed(root, Side::Commit);
+                }
             }
             Err(error) => {
                 follow.again = Some(now + LOOK_AGAIN);

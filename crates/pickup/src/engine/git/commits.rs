@@ -16,7 +16,7 @@ use crate::event::EventKind;
 use crate::journal::Followed;
 use crate::path::UnitPath;
 use crate::source::git::barrier::Clone as GitClone;
-use crate::source::git::worker::{FailureKind, Found};
+use crate::source::git::worker::{FailureKind, Found, condemn};
 use crate::source::git::{GitProblem, Revision};
 
 /// How soon a repository that could not be read is looked at again.
@@ -108,6 +108,18 @@ impl Follow {
     /// Whether nothing of the root may be deployed now.
     fn is_blocked(&self) -> bool {
         self.waiting.is_some() || (!self.is_mirror() && (self.importing.is_some() || self.is_behind()))
+    }
+
+    /// A mirror that could not be read twice is made anew.
+    pub(super) fn renew(&mut self, why: &str) {
+        if self.unusable.is_none() || !self.is_mirror() {
+            return;
+        }
+        if let Err(error) = condemn(&self.mirror, why) {
+            tracing::warn!(mirror = %self.mirror.display(), %error, "cannot mark the mirror as damaged");
+        } else if let Some(following) = &self.following {
+            following.ask();
+        }
     }
 
     /// Why it is not followed, if it is not.

@@ -8,6 +8,7 @@ use super::super::pickup::{Known, Pickup};
 use super::commits::{Follow, LOOK_AGAIN, Side};
 use super::import::{Delivery, Order, short};
 use crate::capture::CapturedFile;
+use crate::error::ErrorKind;
 use crate::event::EventKind;
 use crate::path::UnitPath;
 use crate::source::git::Revision;
@@ -58,6 +59,7 @@ impl Pickup {
             timeout: follow.git.timeout,
         };
         follow.importing = Some(to);
+        follow.again = None;
         order.spawn();
     }
 
@@ -76,6 +78,9 @@ impl Pickup {
             }
             Err(error) if error.is_transient() => {
                 follow.again = Some(now + LOOK_AGAIN);
+                if error.kind() == ErrorKind::Git {
+                    follow.renew(&error.to_string());
+                }
                 self.git_failed(root, Side::Commit, &error.to_string(), 1, Some(LOOK_AGAIN));
             }
             Err(error) if self.config.git.is_none() => {

@@ -128,6 +128,11 @@ impl Clone {
         &self.git_dir
     }
 
+    /// The uppermost directory of the working tree.
+    pub(crate) fn work_dir(&self) -> &Path {
+        &self.work_dir
+    }
+
     /// The pickup directory below the working tree; `None` if it is all of it.
     pub(crate) fn prefix(&self) -> Option<UnitPath> {
         self.prefix.clone()

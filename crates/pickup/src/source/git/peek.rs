@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, Oid, Repository};
 
-use super::worker::{Failure, FailureKind, Found, INTENT, Wanted};
+use super::worker::{self, Failure, FailureKind, Found, Wanted};
 use crate::error::{Error, ErrorKind, Result as Fallible};
 
 /// Whether each wanted reference of a remote on this machine still is where it was, and so is the head of the `clone`
@@ -71,11 +71,12 @@ pub(crate) fn git_dir(clone: &Path) -> Result<PathBuf, Failure> {
     Ok(repository.path().to_path_buf())
 }
 
-/// The commit that a pull of ours was to lead to, when it was cut off.
+/// The commit that a pull of ours was to lead to, when it was cut off: until it is finished the working tree is half of it.
 pub(crate) fn cut_off(clone: &Path) -> Option<String> {
-    let intent = std::fs::read(git_dir(clone).ok()?.join(INTENT)).ok()?;
-    let intent: serde_json::Value = serde_json::from_slice(&intent).ok()?;
-    Some(intent.get("to")?.as_str()?.to_owned())
+    let repository = Repository::open(clone).ok()?;
+    let torn = worker::torn(repository.path())?;
+    let head = repository.head().ok()?.target()?.to_string();
+    (torn.from == head).then_some(torn.to)
 }
 
 /// Whether `new` has `old` in its history, which must be complete.

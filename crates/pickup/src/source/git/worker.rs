@@ -26,6 +26,8 @@ mod serve;
 #[cfg(all(test, unix))]
 mod tests;
 
+pub(crate) use self::intent::torn;
+pub(crate) use self::mirror::condemn;
 pub use self::process::GitWorker;
 pub use self::serve::serve_git_worker;
 
@@ -158,8 +160,6 @@ pub(crate) enum FailureKind {
     Other,
 }
 
-/// Where a pull of ours is written down before it begins, in the git directory of a clone.
-pub(crate) const INTENT: &str = "pickup-intent";
 impl Failure {
     pub(crate) fn new(kind: FailureKind, message: impl fmt::Display) -> Self {
         Self { kind, message: message.to_string() }

@@ -4,7 +4,7 @@
 use super::credentials::{Login, base64};
 use super::{judge, ssh};
 use crate::config::GitTransport;
-use crate::source::git::GitUrl;
+use crate::config::GitUrl;
 use crate::source::git::worker::{Access, FailureKind};
 
 fn access(url: &str) -> Access {

@@ -26,7 +26,7 @@ const NOTE_LENGTH: usize = 512;
 
 /// A checkout that was begun.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Move {
+pub(crate) struct Move {
     pub from: String,
     pub to: String,
 }
@@ -98,6 +98,12 @@ fn read(mut file: &File) -> io::Result<Note> {
     let mut text = Vec::new();
     Read::by_ref(&mut file).take(NOTE_LENGTH as u64).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text).unwrap_or_default())
+}
+
+/// The checkout that was begun in a clone with this git directory and not finished, as far as can be read.
+pub(crate) fn torn(git_dir: &Path) -> Option<Move> {
+    let file = File::open(git_dir.join(FILE)).ok()?;
+    read(&file).ok()?.moving
 }
 
 /// Removes the lock files in `repository` that are not older than `since` and that nobody has open.
