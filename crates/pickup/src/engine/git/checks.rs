@@ -17,6 +17,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 /// The shortest and the longest pause after a refusal of who we are: each try may count against the account.
 const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// The first pause where somebody else is at work in the repository.
+const BUSY_PAUSE_MIN: Duration = Duration::from_secs(1);
 /// How many packs a mirror may have before they are made one.
 const PACKS_MAX: usize = 20;
 
@@ -242,7 +244,8 @@ fn pause(kind: FailureKind, attempts: u32, interval: Duration) -> Duration {
     match kind {
         FailureKind::Authentication => doubled(interval.max(REFUSED_PAUSE_MIN), REFUSED_PAUSE_MAX),
         // It costs the remote nothing, and somebody is about to mend it.
-        FailureKind::Refused | FailureKind::Busy => interval,
+        FailureKind::Refused => interval,
+        FailureKind::Busy => doubled(BUSY_PAUSE_MIN.min(interval), interval),
         FailureKind::HostKey
         | FailureKind::NotFound
         | FailureKind::Unreachable

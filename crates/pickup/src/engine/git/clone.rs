@@ -16,7 +16,7 @@ impl Pickup {
         self.sought.remove(&root);
         if let Some(follow) = self.follows.get_mut(&root) {
             follow.clone = None;
-            follow.waiting = None;
+            follow.rested();
             follow.target = follow.target.take().filter(|_| follow.is_mirror());
         }
     }
@@ -82,7 +82,7 @@ impl Pickup {
         match rest {
             Ok(Rest::Busy { reason, again_in }) => follow.wait(reason, now, again_in),
             Ok(Rest::At { commit, branch }) => {
-                follow.waiting = None;
+                follow.rested();
                 follow.target = commit.map(|commit| (commit, branch, false));
                 if !follow.is_behind() {
                     self.git_healed(root, Side::Commit);

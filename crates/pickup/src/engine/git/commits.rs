@@ -24,6 +24,11 @@ pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// A wait that is longer than this is somebody's work in progress, and not waited for by `sync`.
 const SHORT_WAIT: Duration = Duration::from_millis(900);
 
+/// How long a `sync` waits for git to be at rest.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How seldom a repository is looked at in which git has been at work for long.
+const LOOK_SELDOM: Duration = Duration::from_secs(1);
+
 /// A root that is a git repository, and how far its commits have come.
 pub(in super::super) struct Follow {
     /// What was asked for; the defaults for a clone that only lies there.
@@ -47,6 +52,9 @@ pub(in super::super) struct Follow {
     pub(super) ready: Option<BTreeSet<UnitPath>>,
     /// Git is at work in the clone: how, and when to look again.
     pub waiting: Option<(String, Instant)>,
+    /// Since when.
+    pub(super) waiting_since: Option<Instant>,
+    /// Whether it may take long: then nobody waits for it.
     pub(super) is_long: bool,
     /// Whether something was heard of since the last look.
     pub(super) is_told: bool,
@@ -85,6 +93,7 @@ impl Follow {
             importing: None,
             ready: None,
             waiting: None,
+            waiting_since: None,
             is_long: false,
             is_told: true,
             unreachable: None,
@@ -304,7 +313,18 @@ impl Pickup {
 
 impl Follow {
     pub(super) fn wait(&mut self, reason: String, now: Instant, again_in: Duration) {
-        self.is_long = again_in > SHORT_WAIT;
+        let since = *self.waiting_since.get_or_insert(now);
+        let waited = now.saturating_duration_since(since);
+        self.is_long = again_in > SHORT_WAIT || waited > PATIENCE;
+        // An event tells of its end; who waits long looks seldom.
+        let again_in = again_in.max((waited / 4).min(LOOK_SELDOM));
         self.waiting = Some((reason, now + again_in));
+    }
+
+    /// Git is at rest.
+    pub(super) fn rested(&mut self) {
+        self.waiting = None;
+        self.waiting_since = None;
+        self.is_long = false;
     }
 }

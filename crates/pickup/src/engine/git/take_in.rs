@@ -117,6 +117,9 @@ impl Pickup {
             self.settle.forget(&place);
             self.unsaved.insert(place);
         }
+        // What a pull removed may have been missed before it was over.
+        let gone = self.live.keys().filter(|unit| self.gathering.contains(unit) && !self.is_wanted(unit));
+        units.extend(gone.cloned());
         if is_mirror {
             self.refused.retain(|place, _| place.root != root);
             // Whatever a crash left behind that no commit holds any more.

@@ -38,6 +38,8 @@ pub(crate) struct Clone {
     prefix: Option<UnitPath>,
     /// What `rest` said last when it said `At`.
     rested: Option<Head>,
+    /// The index at that time.
+    rested_index: Option<Stamp>,
     /// The index as last seen, and when it was first seen so.
     index: Option<(Stamp, SystemTime)>,
 }
@@ -120,7 +122,7 @@ impl Clone {
         let Some(prefix) = directory.strip_prefix(&work_dir).ok().and_then(UnitPath::new) else { return Ok(None) };
         unusual::check_index(&repository)?;
         let prefix = Some(prefix).filter(|prefix| !prefix.is_root());
-        Ok(Some(Self { repository, git_dir, work_dir, prefix, rested: None, index: None }))
+        Ok(Some(Self { repository, git_dir, work_dir, prefix, rested: None, rested_index: None, index: None }))
     }
 
     /// The repository's own directory; that of the working tree if there are several.
@@ -171,6 +173,7 @@ impl Clone {
         }
         let head = before.head;
         self.rested = Some(head.clone());
+        self.rested_index = before.index;
         let branch = head.reference.map(|name| name.strip_prefix("refs/heads/").unwrap_or(&name).to_owned());
         Ok(Rest::At { commit: head.commit, branch })
     }
@@ -256,6 +259,10 @@ impl Clone {
     /// Whether the index was written so recently that `HEAD` may be about to follow.
     fn head_may_lag(&mut self, look: &Look, now: SystemTime) -> Result<Option<Rest>> {
         let Some(index) = look.index else { return Ok(None) };
+        if self.rested.as_ref() == Some(&look.head) && self.rested_index == Some(index) {
+            // Nothing has moved since it was at rest.
+            return Ok(None);
+        }
         let first_seen = match self.index {
             Some((known, first_seen)) if known == index => first_seen,
             _ => {

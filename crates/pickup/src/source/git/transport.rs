@@ -27,7 +27,7 @@ pub(crate) type Report<'a> = &'a mut dyn FnMut(Progress);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RemoteRef {
     pub name: String,
-    pub id: Oid,
+    pub(crate) id: Oid,
     /// The full name of the reference that this one stands for.
     pub symref: Option<String>,
 }
