@@ -27,11 +27,12 @@ const COPY: &str = "[deployer.copy]\nkind = \"copy\"\ninto = \"deployed/{pickup}
 
 /// A repository that others push to, and the sandbox in which it is followed.
 pub struct Followed {
+    /// Ends before the directory is removed that it serves.
+    pub server: HttpServer,
     pub sandbox: Sandbox,
     /// Holds the file `a`, as `one`, in its only commit.
     pub upstream: Upstream,
     pub first: String,
-    pub server: HttpServer,
 }
 
 impl Followed {
@@ -41,7 +42,7 @@ impl Followed {
         let upstream = Upstream::new(&sandbox.path("served"), "a.git");
         let first = upstream.commit(&[("a", "one")]);
         let server = HttpServer::new(&sandbox.path("served"));
-        let followed = Self { sandbox, upstream, first, server };
+        let followed = Self { server, sandbox, upstream, first };
         followed.configure(keys);
         followed
     }

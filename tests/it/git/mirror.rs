@@ -183,7 +183,7 @@ fn the_program_is_told_both_commits() {
     let script = "echo \"$PICKUP_UNIT $PICKUP_CHANGE $PICKUP_COMMIT ${PICKUP_PREVIOUS_COMMIT-none}\" >> told";
     let run = "[deployer.run]\nkind = \"exec\"\ncommand = [\"./run\"]\nretry = 0\n";
     followed.configure_entries(&format!("{}\n{run}", Followed::entry("p", &keys)));
-    let Followed { sandbox, upstream, first, server } = followed;
+    let Followed { server, sandbox, upstream, first } = followed;
     let sandbox = sandbox.script("run", script);
     let daemon = sandbox.daemon();
     let second = upstream.commit(&[("a", "two")]);

@@ -89,7 +89,7 @@ fn a_secure_shell_is_followed_with_its_key_and_its_known_host_only() {
         server.change_host_key();
         let daemon = followed.sandbox.daemon_by(command());
         let line = nth(&daemon, UNFOLLOWED, 1);
-        assert!(line.field("cause").contains("host key"), "{line:?}");
+        assert!(line.field("cause").contains("the host's key"), "{line:?}");
         followed.holds(&daemon, [("a", "two"), ("b", "b")]);
         server.known_hosts(KnownHosts::Hashed);
         daemon.sync();

@@ -155,3 +155,16 @@ fn nothing_in_the_clone_is_run() {
         assert_eq!(read(&bench, "a").as_deref(), Some("two"));
     });
 }
+
+#[test]
+fn a_clone_that_is_ahead_is_up_to_date() {
+    let (bench, upstream, server, _) = cloned("libgit2");
+    let clone = bench.path("clone");
+    fs::write(clone.join("mine"), "mine").expect("make a file");
+    run(&clone, "add mine");
+    run(&clone, "commit --quiet --message mine");
+    let own = head(&bench);
+    check(&bench, &server, "libgit2").commit();
+    assert_eq!(advance(&bench, &upstream.tip("main")).reply, "Advanced");
+    assert_eq!(head(&bench), own);
+}

@@ -122,9 +122,9 @@ impl Pickup {
         units.extend(gone.cloned());
         if is_mirror {
             self.refused.retain(|place, _| place.root != root);
-            // Whatever a crash left behind that no commit holds any more.
-            units.extend(self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned());
         }
+        // Whatever a crash left behind that no commit holds any more; and of a clone, what was seen to go before the commit.
+        units.extend(self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned());
         for problem in problems {
             tracing::warn!(pickup = self.config.name, problem, "some ignore rules are not used");
         }

@@ -27,6 +27,8 @@ pub(super) use unusual::cannot_open;
 const LOCK_STALE: Duration = Duration::from_secs(60);
 /// How long `HEAD` may lag behind the index. Git moves it within a millisecond or two; a busy machine takes longer.
 const HEAD_LAG: Duration = Duration::from_millis(500);
+/// A lock that is older is held by an editor or by somebody who thinks: nobody waits for that.
+const LOCK_LONG: Duration = Duration::from_secs(5);
 const AGAIN_LOCKED: Duration = Duration::from_millis(20);
 const AGAIN_IN_PROGRESS: Duration = Duration::from_secs(1);
 
@@ -217,12 +219,14 @@ impl Clone {
         }
         for lock in locks {
             let Some(stamp) = Stamp::of(&lock)? else { continue };
-            let is_old = now.duration_since(stamp.modified).is_ok_and(|age| age > LOCK_STALE);
+            let age = now.duration_since(stamp.modified).unwrap_or_default();
+            let is_old = age > LOCK_STALE;
             if is_old && writer(&lock) == Writer::Nobody {
                 continue;
             }
             let hint = if is_old { "; if no git runs there, remove that file" } else { "" };
-            return Ok(Some(busy(format!("git is at work, {} is there{hint}", lock.display()), AGAIN_LOCKED)));
+            let again_in = if age > LOCK_LONG { AGAIN_IN_PROGRESS } else { AGAIN_LOCKED };
+            return Ok(Some(busy(format!("git is at work, {} is there{hint}", lock.display()), again_in)));
         }
         Ok(None)
     }

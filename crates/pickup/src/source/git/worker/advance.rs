@@ -58,7 +58,9 @@ impl Clone<'_> {
         if head.id() == target.id() {
             return Ok(());
         }
-        self.check_forward(&head, &target)?;
+        if !self.check_forward(&head, &target)? {
+            return Ok(());
+        }
         self.check_unedited(&|_| false)?;
         self.check_filters(&head, &target)?;
         intent.set_moving(Some(Move { from: head.id().to_string(), to: target.id().to_string() }))?;
@@ -131,19 +133,20 @@ impl Clone<'_> {
         Oid::from_str(id).and_then(|id| self.repository.find_commit(id)).map_err(|e| self.local(&e))
     }
 
-    /// Whether `target` comes after `head`.
-    fn check_forward(&self, head: &Commit<'_>, target: &Commit<'_>) -> Result<(), Failure> {
+    /// Whether `target` comes after `head`; not, if `head` holds it already and commits of its own besides.
+    fn check_forward(&self, head: &Commit<'_>, target: &Commit<'_>) -> Result<bool, Failure> {
         if self.repository.is_shallow() && self.repository.merge_base(head.id(), target.id()).is_err() {
             return Err(self.refused(
                 "its history is too short to tell whether the branch moved forward: run `git fetch --unshallow` there, \
                  and leave out git_depth",
             ));
         }
-        let ahead = self.repository.graph_ahead_behind(head.id(), target.id()).map_err(|e| self.local(&e))?.0;
-        match ahead {
-            0 => Ok(()),
-            1 => Err(self.refused("the branch has 1 commit of its own: push it, or merge by hand")),
-            n => Err(self.refused(&format!("the branch has {n} commits of its own: push them, or merge by hand"))),
+        let apart = self.repository.graph_ahead_behind(head.id(), target.id()).map_err(|e| self.local(&e))?;
+        match apart {
+            (0, _) => Ok(true),
+            (_, 0) => Ok(false),
+            (1, _) => Err(self.refused("the branch has 1 commit of its own: push it, or merge by hand")),
+            (n, _) => Err(self.refused(&format!("the branch has {n} commits of its own: push them, or merge by hand"))),
         }
     }
 
