@@ -117,14 +117,11 @@ impl Pickup {
             self.settle.forget(&place);
             self.unsaved.insert(place);
         }
-        // What a pull removed may have been missed before it was over.
-        let gone = self.live.keys().filter(|unit| self.gathering.contains(unit) && !self.is_wanted(unit));
-        units.extend(gone.cloned());
         if is_mirror {
             self.refused.retain(|place, _| place.root != root);
+            // Whatever a crash left behind that no commit holds any more.
+            units.extend(self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned());
         }
-        // Whatever a crash left behind that no commit holds any more; and of a clone, what was seen to go before the commit.
-        units.extend(self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned());
         for problem in problems {
             tracing::warn!(pickup = self.config.name, problem, "some ignore rules are not used");
         }
@@ -140,6 +137,10 @@ impl Pickup {
         tracing::info!(pickup = name, commit, branch, subject, author = revision.author, files = listed, "commit seen");
         self.shared.publish(name, EventKind::CommitSeen { revision: revision.clone() });
         let Some(follow) = self.follows.get_mut(&root) else { return };
+        // Somebody merged, or took back what was in the way: the remote is asked whether that was enough.
+        if let (Some(following), false, true) = (&follow.following, is_mirror, follow.unreachable.is_some()) {
+            following.ask();
+        }
         follow.seen = Some(revision);
         follow.is_unsaved = true;
         follow.ready.get_or_insert_default().extend(units);

@@ -4,8 +4,8 @@
 //! was known before.
 #![expect(clippy::disallowed_methods, reason = "this is the door to the files that large blobs are exported to")]
 
-use std::collections::BTreeMap;
 use std::collections::hash_map::{Entry as Slot, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -170,7 +170,10 @@ impl<S: Contents, D> Import<'_, S, D> {
     fn bring(&mut self, odb: &Odb<'_>, commit: Oid, found: &Listing, before: &Listing) -> Result<Brought<S::File>> {
         let taken: BTreeMap<&UnitPath, &Entry> =
             found.files.iter().filter(|(path, _)| self.rules.takes(self.root, path, false)).collect();
-        let removed = self.known.keys().filter(|path| !taken.contains_key(path)).cloned().collect();
+        // What went from a working tree may be unknown already.
+        let former = before.files.keys().filter(|path| self.rules.takes(self.root, path, false));
+        let removed: BTreeSet<UnitPath> =
+            self.known.keys().chain(former).filter(|path| !taken.contains_key(path)).cloned().collect();
         let is_new = |path: &UnitPath, entry: &Entry| {
             let is_same = |old: &Entry| (old.oid, old.mode) == (entry.oid, entry.mode);
             !(self.known.contains_key(path) && before.files.get(path).is_some_and(is_same))
@@ -189,7 +192,7 @@ impl<S: Contents, D> Import<'_, S, D> {
         self.export(commit, &elsewhere, &mut pinned)?;
         let mut files = std::mem::take(&mut pinned.files);
         files.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(Brought { files, removed })
+        Ok(Brought { files, removed: removed.into_iter().collect() })
     }
 
     /// Bounds what the files hold together, those that are known already included: looking up 100,000 sizes in a
