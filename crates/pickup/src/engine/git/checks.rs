@@ -1,7 +1,7 @@
 //! When a remote is asked, and who is told: at most one check running and one pending for each source.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::super::pickup::Message;
@@ -67,7 +67,11 @@ impl Source {
         };
         let remote = self.access.url.is_local()?;
         let (wanted, clone) = (wanted.to_vec(), (self.shape == Shape::Clone).then(|| self.repository.clone()));
-        let peek = move || peek::is_still(&remote, clone.as_deref(), &wanted, &last).then_some(last);
+        let known = self.remote.clone();
+        let peek = move || {
+            let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+            known.is_still(&remote, clone.as_deref(), &wanted, &last).then_some(last)
+        };
         shared.runtime.spawn_blocking(peek).await.ok().flatten()
     }
 

@@ -13,6 +13,7 @@ use super::super::pickup::Message;
 use super::super::shared::Shared;
 use super::checks::{RETRY_INTERVAL, run};
 use crate::config::{GitConfig, PickupConfig};
+use crate::source::git::peek::Remote;
 use crate::source::git::worker::{Access, Failure, Found, Shape, Wanted};
 
 /// What one entry wants of a remote.
@@ -67,6 +68,8 @@ pub(super) struct Source {
     pub(super) depth: u32,
     pub(super) state: Mutex<State>,
     pub(super) asked: Notify,
+    /// The remote itself, if it is on this machine.
+    pub(super) remote: Arc<Mutex<Remote>>,
     /// Cancelled when nobody follows it any more.
     pub(super) over: CancellationToken,
 }
@@ -133,7 +136,7 @@ impl Following {
 impl Source {
     pub(super) fn new(access: Access, repository: PathBuf, shape: Shape, depth: u32) -> Self {
         let (state, asked, over) = (Mutex::default(), Notify::new(), CancellationToken::new());
-        Self { access, repository, shape, depth, state, asked, over }
+        Self { access, repository, shape, depth, state, asked, remote: Arc::default(), over }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

@@ -8,21 +8,54 @@ use git2::{ErrorCode, Oid, Repository};
 use super::worker::{self, Failure, FailureKind, Found, Wanted};
 use crate::error::{Error, ErrorKind, Result as Fallible};
 
-/// Whether each wanted reference of a remote on this machine still is where it was, and so is the head of the `clone`
-/// that follows it. A remote that cannot be read is not still.
-pub(crate) fn is_still(remote: &Path, clone: Option<&Path>, wanted: &[Wanted], last: &[Found]) -> bool {
-    let Ok(repository) = Repository::open(remote) else { return false };
-    let is_still = |(wanted, last): (&Wanted, &Found)| match last {
-        Found::At { commit, .. } => {
-            wanted.reference.as_ref() == Some(commit) || resolve(&repository, wanted).as_ref() == Some(commit)
+/// A remote on this machine, kept open between looks.
+#[derive(Default)]
+pub(crate) struct Remote(Option<(Repository, Identity)>);
+
+/// Tells apart directories of one name.
+type Identity = (u64, u64);
+
+impl Remote {
+    /// Whether each wanted reference of the remote at `path` still is where it was, and so is the head of the `clone` that
+    /// follows it. A remote that cannot be read is not still.
+    pub(crate) fn is_still(&mut self, path: &Path, clone: Option<&Path>, wanted: &[Wanted], last: &[Found]) -> bool {
+        let Some(repository) = self.open(path) else { return false };
+        let is_still = |(wanted, last): (&Wanted, &Found)| match last {
+            Found::At { commit, .. } => {
+                wanted.reference.as_ref() == Some(commit) || resolve(repository, wanted).as_ref() == Some(commit)
+            }
+            Found::Missing { .. } => false,
+        };
+        let at = match last.first() {
+            Some(Found::At { commit, .. }) => Some(commit),
+            Some(Found::Missing { .. }) | None => None,
+        };
+        wanted.iter().zip(last).all(is_still) && clone.is_none_or(|clone| head(clone).as_ref() == at)
+    }
+
+    fn open(&mut self, path: &Path) -> Option<&Repository> {
+        let now = identity(path);
+        if self.0.as_ref().map(|(_, known)| *known) != now {
+            self.0 = None;
         }
-        Found::Missing { .. } => false,
-    };
-    let at = match last.first() {
-        Some(Found::At { commit, .. }) => Some(commit),
-        Some(Found::Missing { .. }) | None => None,
-    };
-    wanted.iter().zip(last).all(is_still) && clone.is_none_or(|clone| head(clone).as_ref() == at)
+        if self.0.is_none() {
+            self.0 = Some((Repository::open(path).ok()?, now?));
+        }
+        self.0.as_ref().map(|(repository, _)| repository)
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Nothing tells them apart: each look opens the remote anew.
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<Identity> {
+    None
 }
 
 fn resolve(repository: &Repository, wanted: &Wanted) -> Option<String> {
@@ -33,7 +66,12 @@ fn resolve(repository: &Repository, wanted: &Wanted) -> Option<String> {
             .find_reference(&format!("refs/heads/{name}"))
             .or_else(|_| repository.find_reference(&format!("refs/tags/{name}"))),
     };
-    Some(found.ok()?.peel_to_commit().ok()?.id().to_string())
+    let found = found.ok()?;
+    // A branch leads to a commit, and needs no object to be read for it.
+    if found.is_branch() {
+        return found.target().map(|commit| commit.to_string());
+    }
+    Some(found.peel_to_commit().ok()?.id().to_string())
 }
 
 /// The branch at the remote that the branch checked out in a clone follows: what a `git pull` there would ask for.
