@@ -126,7 +126,7 @@ contract! {
         length: usize = "size_t length",
     }
 
-    /// Takes what a call returns: an answer, a state or the reason of a failure. Valid during the call.
+    /// Takes what a call returns: an answer, a state or the reason of a failure. Valid during the call, on its thread.
     Sink = "pickup_sink" {
         /// sizeof(pickup_sink).
         size: u32 = "uint32_t size",

@@ -157,6 +157,15 @@ unsafe extern "C" fn interface<M: Module>(name: Slice) -> *const InterfaceHeader
     found.ok().flatten().map_or(core::ptr::null(), core::ptr::from_ref)
 }
 
+/// Does `work`, or gives `otherwise` if it panics: for the functions of an [`Interface`](crate::Interface).
+pub fn caught<T>(otherwise: T, work: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        // As in `guarded`.
+        std::mem::forget(panic);
+        otherwise
+    })
+}
+
 /// Does `work`; what it fails with, or panics with, is written to `reply`.
 fn guarded(mut reply: Reply<'_>, work: impl FnOnce(&mut Reply<'_>) -> Result<Status, Failure>) -> i32 {
     // Whatever the panic left half done is the module's own and is seen by its own code only.

@@ -101,7 +101,7 @@ fn header() -> String {
     for Layout { c_name, docs, fields, .. } in &layouts {
         let _ = write!(text, "\n{}typedef struct {c_name} {{\n", comment(docs, ""));
         for Field { docs, declarator, .. } in fields {
-            let _ = write!(text, "{}    {declarator};\n", comment(docs, "    "));
+            let _ = writeln!(text, "{}    {declarator};", comment(docs, "    "));
         }
         let _ = writeln!(text, "}} {c_name};");
     }

@@ -49,4 +49,5 @@ mod module;
 mod header;
 
 pub use crate::contract::Status;
-pub use crate::module::{Failure, Handoff, Health, Host, Level, Module, Reply, Start};
+pub use crate::export::caught;
+pub use crate::module::{Failure, Handoff, Health, Host, Interface, Level, Module, Reply, Start, instance};

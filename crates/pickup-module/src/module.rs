@@ -248,9 +248,43 @@ pub(crate) unsafe fn bytes<'a>(slice: Slice) -> &'a [u8] {
     unsafe { slice::from_raw_parts(slice.bytes, slice.length) }
 }
 
+/// The module behind `instance`: for the functions of an [`Interface`].
+///
 /// # Safety
-/// `instance` was made by `activate` of `M` and is not deactivated.
-pub(crate) unsafe fn instance<'a, M>(instance: *mut c_void) -> &'a M {
+/// `instance` was made by the module of type `M` in this library, and is not deactivated while the result lives.
+pub unsafe fn instance<'a, M: Module>(instance: *mut c_void) -> &'a M {
     // SAFETY: the caller's promise; only shared references are ever made of it.
     unsafe { &*instance.cast::<M>() }
+}
+
+/// A table of functions that an embedder calls directly, for what [`Module::handle`] is too slow or too loose for.
+///
+/// Host and module share its definition, in a crate of their own or in a header:
+///
+/// ```
+/// use std::ffi::c_void;
+/// use pickup_module::Interface;
+/// use pickup_module::contract::InterfaceHeader;
+///
+/// #[repr(C)]
+/// pub struct Adder {
+///     header: InterfaceHeader,
+///     add: unsafe extern "C" fn(instance: *mut c_void, a: i64, b: i64) -> i64,
+/// }
+///
+/// // SAFETY: it is `repr(C)` and begins with the header.
+/// unsafe impl Interface for Adder {
+///     const NAME: &'static str = "adder";
+///     const VERSION: u32 = 1;
+/// }
+/// ```
+///
+/// # Safety
+/// The type is `repr(C)`, its first field is an [`InterfaceHeader`], every module that offers `NAME` in `VERSION` offers
+/// exactly this type, and its functions may be called from any thread.
+pub unsafe trait Interface: Sync + 'static {
+    /// The name under which a module offers it.
+    const NAME: &'static str;
+    /// Changes whenever the table does.
+    const VERSION: u32;
 }

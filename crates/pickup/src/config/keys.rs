@@ -30,7 +30,7 @@ pub enum KeySection {
     Exec,
     /// `kind = "process"`, refused by this version.
     Process,
-    /// `kind = "module"`, refused by this version.
+    /// `kind = "module"`.
     Module,
     /// `kind = "http"`, refused by this version.
     Http,
@@ -66,8 +66,10 @@ impl KeySection {
     /// Whether this version refuses what these keys ask for.
     pub fn is_planned(self) -> bool {
         match self {
-            Self::Settings | Self::Entry | Self::Deployer | Self::Copy | Self::Release | Self::Exec => false,
-            Self::Git | Self::Process | Self::Module | Self::Http => true,
+            Self::Settings | Self::Entry | Self::Deployer | Self::Copy | Self::Release | Self::Exec | Self::Module => {
+                false
+            }
+            Self::Git | Self::Process | Self::Http => true,
         }
     }
 }
@@ -214,10 +216,10 @@ const PROCESS: &[Key] = &[
 ];
 
 const MODULE: &[Key] = &[
-    key("allow_needed", "", "Shared libraries a module may need."),
-    key("probe", "", "Whether it is loaded in a process of its own first."),
-    key("max_generations", "", "How many versions may be loaded at once."),
-    key("config", "", "What the module is given at start."),
+    key("allow_needed", "[]", "Shared libraries a module may need besides the C library and libgcc."),
+    key("probe", "true", "Whether a module is loaded in a process of its own first."),
+    key("max_generations", "64", "How many generations may be loaded: none is ever unloaded."),
+    key("config", "\"\"", "What a module is given at start, as it stands."),
 ];
 
 const HTTP: &[Key] = &[

@@ -8,8 +8,8 @@ use super::entry::{ON_REMOVED, SYMLINKS, UNITS, WATCHES};
 use super::keys::{self, KeySection};
 use super::resolve::LOG_FORMATS;
 use super::{
-    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, PickupConfig, ReleaseConfig,
-    Settings, deployer, verify,
+    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ModuleConfig, PickupConfig,
+    ReleaseConfig, Settings, deployer, verify,
 };
 
 impl Config {
@@ -96,6 +96,7 @@ impl Writer {
             DeployerKind::Copy(copy) => self.copy(copy),
             DeployerKind::Release(release) => self.release(release),
             DeployerKind::Exec(exec) => self.exec(exec),
+            DeployerKind::Module(module) => self.module(module),
         }
         let (common, default) = (&deployer.common, DeployerCommon::default());
         self.key_unless("timeout", &common.timeout, &default.timeout, duration);
@@ -145,6 +146,15 @@ impl Writer {
             self.key("env", format!("{{ {} }}", pairs.join(", ")));
         }
         self.key_unless("stdin", &exec.stdin, &super::ExecStdin::Json, |stdin| chosen(*stdin, deployer::STDINS));
+    }
+
+    fn module(&mut self, module: &ModuleConfig) {
+        let default = ModuleConfig::default();
+        self.key("kind", quoted("module"));
+        self.key_unless("allow_needed", &module.allow_needed, &default.allow_needed, |texts| list(texts));
+        self.key_unless("probe", &module.probe, &default.probe, bool::to_string);
+        self.key_unless("max_generations", &module.max_generations, &default.max_generations, usize::to_string);
+        self.key_unless("config", &module.config, &default.config, |text| quoted(text));
     }
 }
 
