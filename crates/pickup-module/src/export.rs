@@ -39,7 +39,7 @@ macro_rules! export_module {
         #[unsafe(no_mangle)]
         pub extern "C" fn pickup_module_entry_v1(host_abi_minor: u32) -> *const $crate::contract::Table {
             static TABLE: $crate::contract::Table = $crate::export::table::<$module>();
-            if host_abi_minor < $crate::contract::ABI_MINOR { ::core::ptr::null() } else { &raw const TABLE }
+            $crate::export::for_host(&TABLE, host_abi_minor)
         }
     };
 }
@@ -64,6 +64,12 @@ pub const fn table<M: Module>() -> Table {
         self_test: Some(self_test::<M>),
         interface: Some(interface::<M>),
     }
+}
+
+/// The table, for a host that knows everything the module uses.
+pub fn for_host(table: &'static Table, host_abi_minor: u32) -> *const Table {
+    let serves = (crate::contract::ABI_MINOR..).contains(&host_abi_minor);
+    if serves { table } else { core::ptr::null() }
 }
 
 unsafe extern "C" fn activate<M: Module>(

@@ -169,7 +169,7 @@ const GIT: &[Key] = &[
 ];
 
 const DEPLOYER: &[Key] = &[
-    key("kind", "", "What kind of deployer this is: `copy`, `release` or `exec`."),
+    key("kind", "", "What kind of deployer this is: `copy`, `release`, `exec` or `module`."),
     key("timeout", "\"60s\"", "The deadline of each phase."),
     key("retry", "3", "How often a failed artifact is tried again before it is quarantined."),
     key("retry_backoff", "\"1s\"", "The wait before the first retry; it doubles."),
