@@ -10,6 +10,7 @@ use pickup_module::contract::InterfaceHeader;
 use pickup_module::{Failure, Interface, Level, Module, Reply, Start, caught, export_module, instance};
 
 /// Operations of this module: numbers that host and module agreed on.
+const NOTHING: u32 = 0;
 const GREET: u32 = 1;
 const COUNT: u32 = 2;
 
@@ -27,6 +28,7 @@ impl Module for Greeter {
             "" => "hello",
             config => config,
         };
+        assert!(greeting.len() < 100, "who would listen to {} bytes of greeting?", greeting.len());
         let count = match start.handoff() {
             // Another form of state would be another number here.
             Some(before) if before.state_schema == 1 => u64::from_le_bytes(before.state.try_into()?),
@@ -38,6 +40,7 @@ impl Module for Greeter {
 
     fn handle(&self, operation: u32, request: &[u8], reply: &mut Reply<'_>) -> Result<(), Failure> {
         match operation {
+            NOTHING => Ok(()),
             GREET => {
                 let name = std::str::from_utf8(request)?;
                 self.count.fetch_add(1, Ordering::Relaxed);

@@ -28,12 +28,16 @@ fn in_rust() -> Vec<u8> {
 
 /// The C module, with these further arguments for the compiler.
 fn in_c(arguments: &[&str]) -> Vec<u8> {
+    compiled(&Path::new(env!("CARGO_MANIFEST_DIR")).join("modules/greeter.c"), arguments)
+}
+
+fn compiled(source: &Path, arguments: &[&str]) -> Vec<u8> {
     let (directory, examples) = (tempfile::tempdir().unwrap(), Path::new(env!("CARGO_MANIFEST_DIR")));
     let library = directory.path().join("greeter.so");
     let mut compiler = Command::new("cc");
     compiler.args(["-std=gnu17", "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&library);
     compiler.arg("-I").arg(examples.join("../crates/pickup-module/include"));
-    let output = compiler.arg(examples.join("modules/greeter.c")).args(arguments).output().unwrap();
+    let output = compiler.arg(source).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     std::fs::read(library).unwrap()
 }
@@ -50,13 +54,13 @@ impl Host {
     async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("plugins")).unwrap();
-        Self::start_in(directory).await
+        Self::start_in(directory, "").await
     }
 
-    async fn start_in(directory: tempfile::TempDir) -> Self {
+    async fn start_in(directory: tempfile::TempDir, config: &str) -> Self {
         let below = |name: &str| directory.path().join(name);
         let probe = vec![built("modules").into(), "--module-probe".into()];
-        let config = ModuleConfig { max_generations: 200, ..ModuleConfig::default() };
+        let config = ModuleConfig { max_generations: 200, config: config.into(), ..ModuleConfig::default() };
         let modules = Module::new(config, below("modules"), Some(probe)).unwrap();
         let greeter = modules.handle("plugins", "greeter.so").unwrap();
         let pickup = PickupConfig::new("plugins", below("plugins")).deploy_to(["modules"]);
@@ -133,7 +137,7 @@ async fn whatever_is_dropped_in_the_old_version_serves_on() {
     host.put(&good);
     assert_eq!(host.outcome().await, None);
     let mut wrong_machine = good.clone();
-    wrong_machine[18] = 0xb7 ^ wrong_machine[18];
+    wrong_machine[18] ^= 0xb7;
     let mut next_contract = good.clone();
     let descriptor = good.windows(8).position(|window| window == b"pickupm1").unwrap();
     next_contract[descriptor + 12] = 2;
@@ -174,7 +178,7 @@ async fn another_process_would_load_it_again() {
     engine.shutdown().await;
     drop((engine, events));
     // The engine is gone, and with it the deployer: a host that starts anew has loaded nothing.
-    let mut host = Host::start_in(directory).await;
+    let mut host = Host::start_in(directory, "").await;
     assert_eq!(host.outcome().await, None);
     assert_eq!(host.call(GREET), "hello, world");
     assert_eq!(greeter.call(GREET, b""), Err(CallError::NotLoaded));
@@ -195,6 +199,30 @@ async fn a_rust_module_cut_at_every_4_kib_is_truncated() {
     }
     std::fs::write(&stored, &bytes).unwrap();
     checked(&modules, &directory, &stored, bytes.len()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_module_that_panics_at_start_leaves_the_one_of_the_documentation_in_place() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("plugins")).unwrap();
+    let mut host = Host::start_in(directory, &"good day ".repeat(20)).await;
+    host.put(&of_the_documentation());
+    assert_eq!(host.outcome().await, None);
+    host.put(&in_rust());
+    let cause = host.outcome().await.unwrap();
+    assert!(cause.contains("activate: it cannot start: it panicked: who would listen to 180 bytes"), "{cause}");
+    assert_eq!(host.call(GREET), "hello, world");
+    host.engine.shutdown().await;
+}
+
+/// The C module in docs/deployers/module.md, as a reader would copy it.
+fn of_the_documentation() -> Vec<u8> {
+    let text = include_str!("../../docs/deployers/module.md");
+    let source = text.split("```c\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("greeter.c");
+    std::fs::write(&file, source).unwrap();
+    compiled(&file, &[])
 }
 
 async fn checked(

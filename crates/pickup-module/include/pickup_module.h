@@ -62,7 +62,7 @@ typedef struct pickup_descriptor {
     uint32_t abi_major;
     /* PICKUP_MODULE_ABI_MINOR. */
     uint32_t abi_minor;
-    /* PICKUP_MODULE_FLAG_... or 0. */
+    /* PICKUP_MODULE_FLAG_... or 0. A host refuses a module with a flag that it does not know. */
     uint32_t flags;
     /* The form of the state that export_state writes; 0 if there is none. */
     uint32_t state_schema;
@@ -84,7 +84,7 @@ typedef struct pickup_slice {
     size_t length;
 } pickup_slice;
 
-/* Takes what a call returns: an answer, a state or the reason of a failure. Valid during the call. */
+/* Takes what a call returns: an answer, a state or the reason of a failure. Valid during the call, on its thread. */
 typedef struct pickup_sink {
     /* sizeof(pickup_sink). */
     uint32_t size;

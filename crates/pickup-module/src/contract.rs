@@ -104,7 +104,7 @@ contract! {
         abi_major: u32 = "uint32_t abi_major",
         /// PICKUP_MODULE_ABI_MINOR.
         abi_minor: u32 = "uint32_t abi_minor",
-        /// PICKUP_MODULE_FLAG_... or 0.
+        /// PICKUP_MODULE_FLAG_... or 0. A host refuses a module with a flag that it does not know.
         flags: u32 = "uint32_t flags",
         /// The form of the state that export_state writes; 0 if there is none.
         state_schema: u32 = "uint32_t state_schema",

@@ -18,7 +18,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("reqwest", &["deploy/verify"]),
     ("walkdir", &["source"]),
     ("git2", &["source/git"]),
-    ("libloading", &["deploy/module"]),
+    ("libloading", &["deploy/module/load"]),
+    ("object", &["deploy/module/judge", "deploy/module/libraries"]),
+    ("arc_swap", &["deploy/module/generations"]),
 ];
 
 #[test]

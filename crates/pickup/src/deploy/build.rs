@@ -46,9 +46,10 @@ fn module(config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>>
 }
 
 #[cfg(all(unix, not(target_os = "linux")))]
-fn module(_config: &ModuleConfig, _site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
+fn module(_config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
     use crate::error::{Error, ErrorKind};
 
+    let _ = (site.state_dir, site.module_probe);
     Err(Error::new(ErrorKind::Config, "use it: kind module needs Linux"))
 }
 
@@ -57,7 +58,7 @@ fn module(_config: &ModuleConfig, _site: Site<'_>) -> Result<Arc<dyn DynDeployer
 pub(crate) fn build(config: &DeployerConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
     use crate::error::{Error, ErrorKind};
 
-    let _ = site;
+    let _ = (site.state_dir, site.module_probe);
     let kind = match &config.kind {
         DeployerKind::Copy(_) => "copy",
         DeployerKind::Release(_) => "release",

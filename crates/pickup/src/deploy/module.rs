@@ -51,6 +51,8 @@ const END_MAX: Duration = Duration::from_secs(5);
 const HEALTH_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Loads shared libraries into this process.
+///
+/// Dropping it ends what is live of them, and waits for that up to five seconds; the code itself stays mapped.
 #[derive(Debug)]
 pub struct Module {
     work: Arc<Work>,
@@ -60,6 +62,7 @@ pub struct Module {
 /// A copy that was judged and is not loaded yet.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Staged {
+    /// Below the directory of the copies, which may be elsewhere tomorrow.
     #[serde(with = "path::exact")]
     path: PathBuf,
     digest: Digest,
@@ -106,6 +109,10 @@ impl Module {
     /// `config` asks for a probe and there is none, or for no generation at all.
     pub fn new(config: ModuleConfig, directory: impl Into<PathBuf>, probe: Option<Vec<OsString>>) -> Result<Self> {
         let invalid = |text: &str| Err(Error::new(ErrorKind::Config, text));
+        let directory = directory.into();
+        if !directory.is_absolute() {
+            return invalid("keep copies of modules in a directory whose path is relative");
+        }
         let probe = probe.filter(|_| config.probe);
         if config.probe && probe.as_ref().is_none_or(Vec::is_empty) {
             return invalid("probe modules: this program names no probe process; set `probe` to false to do without");
@@ -115,7 +122,7 @@ impl Module {
         }
         let work = Work {
             config,
-            directory: directory.into(),
+            directory,
             probe,
             libraries: OnceLock::new(),
             copies: OnceLock::new(),
@@ -168,7 +175,7 @@ impl Deployer for Module {
         let (work, subject) = (Arc::clone(&self.work), unit.clone());
         let (staged, judged) = self.lanes.run(cx, unit, false, move |stop| work.stage(&subject, stop)).await?;
         if let Some(argv) = &self.work.probe {
-            let probed = probe::probe(cx, argv, &staged.path, &judged.descriptor).await;
+            let probed = probe::probe(cx, argv, &self.work.directory.join(&staged.path), &judged.descriptor).await;
             if probed.is_err() {
                 self.work.discard(&staged.path)?;
             }
@@ -327,7 +334,8 @@ impl Work {
     /// Loads the copy, makes an instance beside the current one, and swaps it in.
     fn go_live(&self, slot: &Slot, new: &Live, is_abandoned: &AtomicBool, drain: Duration) -> Result<()> {
         let (path, generation, most) = (&new.path, new.generation, self.config.max_generations);
-        let bytes = std::fs::read(path).doing("read", path)?;
+        let full = self.directory.join(path);
+        let bytes = std::fs::read(&full).doing("read", &full)?;
         if Digest(*blake3::hash(&bytes).as_bytes()) != new.digest {
             return Err(refused(Refusal::new(Reason::Identity, "somebody changed the copy that was judged")));
         }
@@ -338,9 +346,15 @@ impl Work {
                 refused(refusal)
             })?;
             let (unit, name, version) = (new.unit.as_path().display(), &new.name, &new.version);
-            tracing::info!(%unit, name, version, generation, loaded = count, most, "loading a module, for good");
+            let threads = judged.has_threads;
+            tracing::info!(%unit, name, version, generation, threads, loaded = count, most, "loading a module, for good");
         }
-        let image = Image::load(path, &judged.descriptor).map_err(refused)?;
+        let image = Image::load(&full, &judged.descriptor).map_err(|refusal| {
+            if refusal.reason() == Reason::Load && self.loaded().remove(path) {
+                generations::give_place_back(&self.directory);
+            }
+            refused(refusal)
+        })?;
         slot.suits(&image).map_err(refused)?;
         let handoff = slot.state().map_err(refused)?;
         let host = Host::leaked(&new.pickup, &new.unit.as_path().display().to_string(), generation);

@@ -241,7 +241,13 @@ fn exec_is_checked() {
 fn modules_are_checked() {
     let given =
         "kind = 'module'\nallow_needed = ['/lib/libz.so.1', '']\nprobe = 'no'\nmax_generations = 0\nconfig = ['a']";
-    assert_snapshot!(deployer(given), @"");
+    assert_snapshot!(deployer(given), @r"
+    pickup.conf:3:16: error: [deployer.x] allow_needed: expected the name of a library such as `libz.so.1`, found `/lib/libz.so.1`
+    pickup.conf:3:16: error: [deployer.x] allow_needed: expected the name of a library such as `libz.so.1`, found ``
+    pickup.conf:4:9: error: [deployer.x] probe: expected true or false without quotes, found a string
+    pickup.conf:5:19: error: [deployer.x] max_generations: expected a whole number from 1 to 10000
+    pickup.conf:6:10: error: [deployer.x] config: expected one string, found a list
+    ");
     let config = parse_well("[deployer.x]\nkind = 'module'\nallow_needed = 'libz.so.1'\nconfig = 'a = $B'\n");
     let DeployerKind::Module(module) = &config.deployers["x"].kind else { panic!() };
     assert_eq!(

@@ -23,6 +23,7 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 /// The directory of one deployer in one process; removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Copies {
+    base: PathBuf,
     directory: PathBuf,
     _lock: File,
 }
@@ -45,21 +46,22 @@ impl Copies {
             let lock = File::create_new(&path).doing("create", &path)?;
             // Somebody who sweeps may have been faster.
             if lock.try_lock().is_ok() {
-                return Ok(Self { directory, _lock: lock });
+                return Ok(Self { base: base.to_path_buf(), directory, _lock: lock });
             }
         }
         Err(Error::new(ErrorKind::Busy, "find a free directory below").at(base).transient())
     }
 
-    /// The path for a generation of `unit` with these bytes. It is the same for the same generation, unless it `is_used`.
+    /// The path below the base for a generation of `unit` with these bytes. It is the same for the same generation, unless it `is_used`.
     pub(super) fn path(&self, unit: &Unit, digest: Digest, is_used: impl Fn(&Path) -> bool) -> PathBuf {
         let identity = [unit.pickup.as_bytes(), b"\0", unit.path.as_path().as_os_str().as_encoded_bytes()].concat();
         let of_unit = Digest(*blake3::hash(&identity).as_bytes()).short();
+        let own = self.directory.file_name().unwrap_or_default();
         let name = unit.path.file_name().unwrap_or("module.so".as_ref());
         let mut paths = (1_u32..).map(|attempt| {
             let attempt = if attempt == 1 { String::new() } else { format!("-{attempt}") };
             let generation = format!("{of_unit}-{}-{}{attempt}", unit.generation, digest.short());
-            self.directory.join(generation).join(name)
+            Path::new(own).join(generation).join(name)
         });
         // The iterator does not end.
         paths.find(|path| !is_used(path)).unwrap_or_default()
@@ -67,17 +69,19 @@ impl Copies {
 
     /// Writes `bytes` to `path`, which is one of [`path`](Self::path).
     pub(super) fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let full = &self.base.join(path);
         // What an interrupted attempt left.
         self.remove(path)?;
-        let directory = path.parent().unwrap_or(&self.directory);
+        let directory = full.parent().unwrap_or(&self.directory);
         private(directory)?;
-        let mut file = File::options().write(true).create_new(true).mode(0o500).open(path).doing("create", path)?;
-        file.write_all(bytes).doing("write", path)
+        let mut file = File::options().write(true).create_new(true).mode(0o500).open(full).doing("create", full)?;
+        file.write_all(bytes).doing("write", full)
     }
 
     /// Removes the copy at `path`, if it is one of ours and there.
     pub(super) fn remove(&self, path: &Path) -> Result<()> {
-        let Some(directory) = path.parent().filter(|parent| parent.parent() == Some(&self.directory)) else {
+        let full = self.base.join(path);
+        let Some(directory) = full.parent().filter(|parent| parent.parent() == Some(&self.directory)) else {
             return Ok(());
         };
         remove(directory)
@@ -134,9 +138,9 @@ mod tests {
         std::fs::create_dir(base.join("1-0")).unwrap();
         std::fs::write(base.join("1-0/lock"), "").unwrap();
         let other = Copies::below(&base).unwrap();
-        assert!(path.exists() && other.directory.exists() && !base.join("1-0").exists());
+        assert!(base.join(&path).exists() && other.directory.exists() && !base.join("1-0").exists());
         other.remove(&path).unwrap();
-        assert!(path.exists(), "it is not its own");
+        assert!(base.join(&path).exists(), "it is not its own");
         drop((copies, other));
         assert!(sandbox.listing("modules").is_empty());
     }

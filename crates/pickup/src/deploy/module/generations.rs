@@ -43,6 +43,13 @@ pub(super) fn take_place(directory: &Path, most: usize) -> std::result::Result<u
     Ok(*count)
 }
 
+/// Gives a place back: nothing was loaded after all.
+pub(super) fn give_place_back(directory: &Path) {
+    if let Some(count) = LOADED.lock().unwrap_or_else(PoisonError::into_inner).get_mut(directory) {
+        *count = count.saturating_sub(1);
+    }
+}
+
 /// The refusal of one generation too many.
 pub(super) fn full(count: usize) -> Refusal {
     let text = format!(

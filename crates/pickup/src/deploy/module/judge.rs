@@ -3,7 +3,9 @@
 use object::Endianness;
 use object::elf::{self, FileHeader64};
 use object::read::elf::{Dyn, ElfFile64, FileHeader, ProgramHeader, SectionHeader, Sym};
-use pickup_module::contract::{self, ABI_MAJOR, ABI_MINOR, DESCRIPTOR_SYMBOL, Descriptor, ENTRY_SYMBOL, MAGIC};
+use pickup_module::contract::{
+    self, ABI_MAJOR, ABI_MINOR, DESCRIPTOR_SYMBOL, Descriptor, ENTRY_SYMBOL, FLAG_THREADS, MAGIC,
+};
 
 use super::libraries::{Libraries, Missing};
 use super::reason::{Reason, Refusal};
@@ -20,6 +22,8 @@ pub(crate) struct Judged {
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) state_schema: u32,
+    /// Whether it runs threads of its own.
+    pub(crate) has_threads: bool,
     /// The descriptor byte for byte: what is loaded must have the same.
     pub(crate) descriptor: Vec<u8>,
 }
@@ -160,14 +164,18 @@ fn dynamic(file: &File<'_>) -> Result<Vec<String>, Refusal> {
                     return Err(refusal(Reason::SearchPath, text));
                 }
             }
+            elf::DT_FILTER | elf::DT_AUXILIARY | elf::DT_AUDIT | elf::DT_DEPAUDIT => {
+                let text = "it brings in another library by the back door: link it without -f, -F and --audit";
+                return Err(refusal(Reason::NeededLibrary, text));
+            }
             elf::DT_TEXTREL => return Err(text_relocations()),
-            elf::DT_FLAGS if has(entry.val, elf::DF_TEXTREL.0.into()) => return Err(text_relocations()),
-            elf::DT_FLAGS if has(entry.val, elf::DF_STATIC_TLS.0.into()) => {
+            elf::DT_FLAGS if has(entry.val, elf::DF_TEXTREL.0) => return Err(text_relocations()),
+            elf::DT_FLAGS if has(entry.val, elf::DF_STATIC_TLS.0) => {
                 let text = "it takes from the static thread-local storage, which a few generations would use up: compile \
                             it without -ftls-model=initial-exec";
                 return Err(refusal(Reason::StaticTls, text));
             }
-            elf::DT_FLAGS_1 if has(entry.val, elf::DF_1_PIE.0.into()) => {
+            elf::DT_FLAGS_1 if has(entry.val, elf::DF_1_PIE.0) => {
                 return Err(refusal(Reason::Format, "it is a program, not a shared library"));
             }
             _ => {}
@@ -267,6 +275,13 @@ fn described(file: &File<'_>) -> Result<Judged, Refusal> {
         let text = format!("it was built for version {major}.{minor} of the contract, this is {ABI_MAJOR}.{ABI_MINOR}");
         return Err(refusal(Reason::AbiVersion, text));
     }
+    let unknown = found.flags & !FLAG_THREADS;
+    if unknown != 0 {
+        return Err(refusal(
+            Reason::AbiVersion,
+            format!("it asks for what this version does not know (flag {unknown:#x})"),
+        ));
+    }
     let (target, here) = (contract::text(&found.target), contract::text(&contract::target()));
     if target != here {
         return Err(refusal(Reason::Target, format!("it was built for {target}, this is {here}")));
@@ -275,7 +290,13 @@ fn described(file: &File<'_>) -> Result<Judged, Refusal> {
     if name.is_empty() || [&name, &version].iter().any(|text| text.contains(char::is_control)) {
         return Err(invalid("gives it no proper name and version"));
     }
-    Ok(Judged { name, version, state_schema: found.state_schema, descriptor: bytes.to_vec() })
+    Ok(Judged {
+        name,
+        version,
+        state_schema: found.state_schema,
+        has_threads: found.flags & FLAG_THREADS != 0,
+        descriptor: bytes.to_vec(),
+    })
 }
 
 /// The address and size of a symbol that it exports.

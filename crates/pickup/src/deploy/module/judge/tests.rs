@@ -59,6 +59,7 @@ fn what_it_asks_of_the_loader_can_be_too_much() {
 #[test]
 fn what_it_needs_must_be_allowed_and_there() {
     refuses(&["-Wl,--no-as-needed", "-lutil", "-lanl"], Reason::NeededLibrary, "allow_needed");
+    refuses(&["-Wl,--auxiliary,libz.so.1"], Reason::NeededLibrary, "back door");
     let directory = tempfile::tempdir().unwrap();
     let library = directory.path().join("libelsewhere.so");
     let arguments = ["-shared", "-xc", "/dev/null", "-Wl,-soname,libelsewhere.so.3", "-o"];
@@ -102,6 +103,7 @@ fn both_symbols_of_the_contract_must_be_there_and_make_sense() {
     for (extra, reason, text) in [
         (descriptor("") + "2, 0, " + rest, Reason::AbiVersion, "version 2.0"),
         (descriptor("") + "1, 9, " + rest, Reason::AbiVersion, "version 1.9"),
+        (descriptor("") + "1, 0, 8, 0, { 0 }, \"a\", \"1\", PICKUP_MODULE_TARGET };", Reason::AbiVersion, "flag 0x8"),
         (descriptor("") + "1, 0, 0, 0, { 0 }, \"\", \"1\", PICKUP_MODULE_TARGET };", Reason::Descriptor, "proper name"),
         (descriptor("") + "1, 0, 0, 0, { 0 }, \"a\", \"1\", \"z80-cpm\" };", Reason::Target, "z80-cpm"),
         ("-DEXTRA=pickup_descriptor pickup_module_descriptor_v1 = { 1 };".into(), Reason::Descriptor, "constant"),
