@@ -33,20 +33,23 @@ pub(crate) fn build(config: &DeployerConfig, site: Site<'_>) -> Result<Arc<dyn D
         DeployerKind::Copy(copy) => Arc::new(Copy::new(copy.clone())),
         DeployerKind::Release(release) => Arc::new(Release::new(release.clone()).map_err(named)?),
         DeployerKind::Exec(exec) => Arc::new(Exec::new(exec.clone()).map_err(named)?),
-        DeployerKind::Module(module) => self::module(module, site).map_err(named)?,
+        DeployerKind::Module(module) => self::module(&config.name, module, site).map_err(named)?,
     })
 }
 
 #[cfg(target_os = "linux")]
-fn module(config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
+fn module(name: &str, config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
+    use crate::capture::Digest;
     use crate::deploy::Module;
 
+    // A directory for each name, because what is loaded is counted by directory; any text may be a name.
+    let own = Digest(*blake3::hash(name.as_bytes()).as_bytes()).short();
     let probe = site.module_probe.filter(|_| config.probe).map(<[OsString]>::to_vec);
-    Ok(Arc::new(Module::new(config.clone(), site.state_dir.join("modules"), probe)?))
+    Ok(Arc::new(Module::new(config.clone(), site.state_dir.join("modules").join(own), probe)?))
 }
 
 #[cfg(all(unix, not(target_os = "linux")))]
-fn module(_config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
+fn module(_name: &str, _config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
     use crate::error::{Error, ErrorKind};
 
     let _ = (site.state_dir, site.module_probe);
