@@ -376,6 +376,8 @@ pub enum DeployerKind {
     Release(ReleaseConfig),
     /// A program that is run for each change.
     Exec(ExecConfig),
+    /// A shared library that is loaded into this process.
+    Module(ModuleConfig),
 }
 
 /// `kind = "copy"`.
@@ -423,6 +425,26 @@ pub struct ExecConfig {
     pub env: BTreeMap<String, String>,
     /// What the program reads on standard input. Default: the change set as JSON.
     pub stdin: ExecStdin,
+}
+
+/// `kind = "module"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleConfig {
+    /// The shared libraries a module may need besides the C library and libgcc, by the names the loader knows them by.
+    /// Default: none.
+    pub allow_needed: Vec<String>,
+    /// Whether a module is loaded in a process of its own first. Default: true.
+    pub probe: bool,
+    /// How many generations of all its modules may be loaded; none is ever unloaded. Default: 64, at least 1.
+    pub max_generations: usize,
+    /// What each module is given at start, as it stands. Default: nothing.
+    pub config: String,
+}
+
+impl Default for ModuleConfig {
+    fn default() -> Self {
+        Self { allow_needed: Vec::new(), probe: true, max_generations: 64, config: String::new() }
+    }
 }
 
 /// How often an `exec` deployer runs its command.

@@ -13,6 +13,8 @@ mod exec;
 pub(crate) mod expand;
 #[cfg(unix)]
 pub(crate) mod lane;
+#[cfg(target_os = "linux")]
+pub mod module;
 #[cfg(unix)]
 pub(crate) mod place;
 pub(crate) mod program;
@@ -39,6 +41,8 @@ pub use closure::{FromFn, from_fn};
 pub use copy::Copy;
 #[cfg(unix)]
 pub use exec::Exec;
+#[cfg(target_os = "linux")]
+pub use module::Module;
 #[cfg(unix)]
 pub use release::Release;
 

@@ -211,6 +211,10 @@ fn described(deployer: &DeployerConfig, pickup: &str) -> String {
             };
             format!("{name}: runs {} for {per}", exec.command.join(" "))
         }
+        DeployerKind::Module(module) => {
+            let probe = if module.probe { ", each probed in a process of its own" } else { "" };
+            format!("{name}: loads modules into the daemon{probe}, at most {} in all", module.max_generations)
+        }
     }
 }
 
@@ -272,6 +276,9 @@ fn deployer_value(deployer: &DeployerConfig) -> Value {
         }
         DeployerKind::Exec(exec) => {
             json!({ "name": name, "kind": "exec", "command": exec.command, "per": exec.per })
+        }
+        DeployerKind::Module(module) => {
+            json!({ "name": name, "kind": "module", "probe": module.probe, "max_generations": module.max_generations })
         }
     }
 }

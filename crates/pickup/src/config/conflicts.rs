@@ -49,7 +49,7 @@ fn into(deployer: &DeployerConfig) -> Option<&str> {
     match &deployer.kind {
         DeployerKind::Copy(copy) => Some(&copy.into),
         DeployerKind::Release(release) => Some(&release.into),
-        DeployerKind::Exec(_) => None,
+        DeployerKind::Exec(_) | DeployerKind::Module(_) => None,
     }
 }
 

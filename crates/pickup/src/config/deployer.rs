@@ -7,7 +7,8 @@ use super::keys::{self, KeySection};
 use super::problem::{nearest, shorten};
 use super::reader::{Reader, text};
 use super::{
-    CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ExecPer, ExecStdin, ReleaseConfig, verify,
+    CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ExecPer, ExecStdin, ModuleConfig,
+    ReleaseConfig, verify,
 };
 use crate::path::UnitPath;
 
@@ -29,6 +30,7 @@ pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<DeployerConfig>
         KeySection::Copy => DeployerKind::Copy(copy(reader)),
         KeySection::Release => DeployerKind::Release(release(reader)),
         KeySection::Exec => DeployerKind::Exec(exec(reader)),
+        KeySection::Module => DeployerKind::Module(module(reader)),
         planned => {
             let kind = planned.kind().unwrap_or_default();
             reader.error("kind", format!("deployers of kind `{kind}` are not part of this version yet"));
@@ -39,7 +41,7 @@ pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<DeployerConfig>
 }
 
 fn kind(reader: &mut Reader<'_>) -> Option<KeySection> {
-    const KINDS: &str = "expected one of `copy`, `release`, `exec`";
+    const KINDS: &str = "expected one of `copy`, `release`, `exec`, `module`";
     if reader.value("kind").is_none() {
         // Wrong names are worth reporting even so: `knid = "copy"` is why the kind is missing.
         let sections = keys::KEYS.iter().map(|(section, _)| *section);
@@ -112,6 +114,23 @@ fn exec(reader: &mut Reader<'_>) -> ExecConfig {
         env: reader.pairs("env"),
         stdin: reader.choice("stdin", ExecStdin::Json, STDINS),
     }
+}
+
+fn module(reader: &mut Reader<'_>) -> ModuleConfig {
+    let default = ModuleConfig::default();
+    ModuleConfig {
+        allow_needed: reader.checked_list("allow_needed", library).unwrap_or(default.allow_needed),
+        probe: reader.boolean("probe", default.probe),
+        max_generations: reader.number("max_generations", 64, 1, 10_000) as usize,
+        config: reader.text("config").unwrap_or(default.config),
+    }
+}
+
+fn library(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['/', '*']) {
+        return Err(format!("expected the name of a library such as `libz.so.1`, found `{}`", shorten(name)));
+    }
+    Ok(())
 }
 
 pub(super) const PERS: &[(&str, ExecPer)] = &[("unit", ExecPer::Unit), ("change_set", ExecPer::ChangeSet)];

@@ -30,7 +30,7 @@ pub enum KeySection {
     Exec,
     /// `kind = "process"`, refused by this version.
     Process,
-    /// `kind = "module"`, refused by this version.
+    /// `kind = "module"`.
     Module,
     /// `kind = "http"`, refused by this version.
     Http,
@@ -67,8 +67,8 @@ impl KeySection {
     pub fn is_planned(self) -> bool {
         match self {
             Self::Settings | Self::Entry | Self::Git | Self::Deployer => false,
-            Self::Copy | Self::Release | Self::Exec => false,
-            Self::Process | Self::Module | Self::Http => true,
+            Self::Copy | Self::Release | Self::Exec | Self::Module => false,
+            Self::Process | Self::Http => true,
         }
     }
 }
@@ -177,7 +177,7 @@ const GIT: &[Key] = &[
 ];
 
 const DEPLOYER: &[Key] = &[
-    key("kind", "", "What kind of deployer this is: `copy`, `release` or `exec`."),
+    key("kind", "", "What kind of deployer this is: `copy`, `release`, `exec` or `module`."),
     key("timeout", "\"60s\"", "The deadline of each phase."),
     key("retry", "3", "How often a failed artifact is tried again before it is quarantined."),
     key("retry_backoff", "\"1s\"", "The wait before the first retry; it doubles."),
@@ -224,10 +224,10 @@ const PROCESS: &[Key] = &[
 ];
 
 const MODULE: &[Key] = &[
-    key("allow_needed", "", "Shared libraries a module may need."),
-    key("probe", "", "Whether it is loaded in a process of its own first."),
-    key("max_generations", "", "How many versions may be loaded at once."),
-    key("config", "", "What the module is given at start."),
+    key("allow_needed", "[]", "Shared libraries a module may need besides the C library and libgcc."),
+    key("probe", "true", "Whether a module is loaded in a process of its own first."),
+    key("max_generations", "64", "How many generations may be loaded: none is ever unloaded."),
+    key("config", "\"\"", "What a module is given at start, as it stands."),
 ];
 
 const HTTP: &[Key] = &[

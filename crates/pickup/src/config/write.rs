@@ -8,7 +8,7 @@ use super::entry::{ON_REMOVED, SYMLINKS, UNITS, WATCHES};
 use super::keys::{self, KeySection};
 use super::resolve::LOG_FORMATS;
 use super::{
-    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, PickupConfig,
+    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, ModuleConfig, PickupConfig,
     ReleaseConfig, Settings, address, deployer, git, verify,
 };
 
@@ -142,6 +142,7 @@ impl Writer {
             DeployerKind::Copy(copy) => self.copy(copy),
             DeployerKind::Release(release) => self.release(release),
             DeployerKind::Exec(exec) => self.exec(exec),
+            DeployerKind::Module(module) => self.module(module),
         }
         let (common, default) = (&deployer.common, DeployerCommon::default());
         self.key_unless("timeout", &common.timeout, &default.timeout, duration);
@@ -191,6 +192,15 @@ impl Writer {
             self.key("env", format!("{{ {} }}", pairs.join(", ")));
         }
         self.key_unless("stdin", &exec.stdin, &super::ExecStdin::Json, |stdin| chosen(*stdin, deployer::STDINS));
+    }
+
+    fn module(&mut self, module: &ModuleConfig) {
+        let default = ModuleConfig::default();
+        self.key("kind", quoted("module"));
+        self.key_unless("allow_needed", &module.allow_needed, &default.allow_needed, |texts| list(texts));
+        self.key_unless("probe", &module.probe, &default.probe, bool::to_string);
+        self.key_unless("max_generations", &module.max_generations, &default.max_generations, usize::to_string);
+        self.key_unless("config", &module.config, &default.config, |text| quoted(text));
     }
 }
 

@@ -20,7 +20,7 @@ use super::why::Explanation;
 use crate::change::gather::Gathering;
 use crate::config::{Config, DeployerConfig, GitConfig, PickupConfig, Severity};
 use crate::deploy::Scope;
-use crate::deploy::build::build;
+use crate::deploy::build::{Site, build};
 use crate::deploy::dynamic::DynDeployer;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
@@ -197,7 +197,7 @@ impl Entry {
         deployers: Vec<DeployerConfig>,
     ) -> Result<Self> {
         let config = Arc::new(config);
-        let bound: Arc<[Bound]> = bind(registered, &config, &deployers)?.into();
+        let bound: Arc<[Bound]> = bind(shared, registered, &config, &deployers)?.into();
         // Compiled once here, so that a mistake is the entry's and not the thread's.
         Rules::new(&config)?;
         glob_set(&config.settle_patterns)?;
@@ -235,7 +235,13 @@ impl Entry {
 }
 
 /// The deployers of an entry, in the order of `deploy_to`.
-fn bind(registered: &Registered, config: &PickupConfig, deployers: &[DeployerConfig]) -> Result<Vec<Bound>> {
+fn bind(
+    shared: &Shared,
+    registered: &Registered,
+    config: &PickupConfig,
+    deployers: &[DeployerConfig],
+) -> Result<Vec<Bound>> {
+    let site = Site { state_dir: &shared.state_dir, module_probe: shared.module_probe.as_deref() };
     // Everything that decides where and how things are put; not how often it is tried, or how it is verified.
     let kinds: Vec<_> = deployers.iter().map(|deployer| (&deployer.name, &deployer.kind)).collect();
     let description = format!("{:?} {kinds:?}", config.deploy_to);
@@ -249,7 +255,7 @@ fn bind(registered: &Registered, config: &PickupConfig, deployers: &[DeployerCon
                 (Some(deployer), configured) => {
                     (deployer.clone(), configured.map(|configured| configured.common.clone()).unwrap_or_default())
                 }
-                (None, Some(configured)) => (build(configured)?, configured.common.clone()),
+                (None, Some(configured)) => (build(configured, site)?, configured.common.clone()),
                 (None, None) => {
                     let action = format!("use deployer `{name}`: it is neither configured nor registered");
                     return Err(Error::new(ErrorKind::Config, action));

@@ -1,5 +1,6 @@
 //! What all pickups of one engine share: the journal, the content store, the watcher, the deployers, the clock.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -52,6 +53,8 @@ pub(super) struct Shared {
     pub runtime: tokio::runtime::Handle,
     /// Cancelled when the step in hand has to be given up.
     pub cancel: CancellationToken,
+    /// The program that loads modules for a test.
+    pub module_probe: Option<Vec<OsString>>,
 }
 
 impl Shared {
