@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod features;
 mod odd;
+mod process;
 mod program;
 mod sandbox;
 mod start;

@@ -19,6 +19,7 @@ mod entry;
 mod keys;
 mod load;
 mod problem;
+mod process;
 mod reader;
 mod resolve;
 mod surroundings;
@@ -31,6 +32,7 @@ mod zato;
 mod tests;
 
 pub use keys::{KEYS, Key, KeySection};
+pub use process::{DrainSignal, Limit, ListenAddress, ProcessConfig, Ready};
 pub use surroundings::Surroundings;
 
 /// A whole configuration: the good entries, the broken ones, and what is wrong with them.
@@ -374,6 +376,8 @@ pub enum DeployerKind {
     Release(ReleaseConfig),
     /// A program that is run for each change.
     Exec(ExecConfig),
+    /// A supervised program.
+    Process(ProcessConfig),
 }
 
 /// `kind = "copy"`.

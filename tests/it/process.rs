@@ -1,0 +1,56 @@
+//! Supervised programs: redeployed under load, crashed, ignored, and outlived.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use crate::program::binary;
+use crate::sandbox::Sandbox;
+
+mod bad;
+mod load;
+mod redeploy;
+mod restart;
+
+/// The program that is supervised.
+fn server() -> &'static PathBuf {
+    static SERVER: OnceLock<PathBuf> = OnceLock::new();
+    SERVER.get_or_init(|| binary("it", "pickup-serving"))
+}
+
+/// A pickup of one file, `version`, and a program that serves it at the address.
+fn sandbox(keys: &str) -> (Sandbox, SocketAddr) {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let command = server().display();
+    let carried = keys.contains("carried = true");
+    let port = if carried { r#", "--port={port:http}""# } else { "" };
+    let keys = keys.replace("carried = true", "");
+    let text = format!(
+        r#"
+[pickup]
+log_format = "json"
+
+[hot-deploy.user.web]
+pickup_from = "in"
+deploy_to = ["web"]
+
+[deployer.web]
+kind = "process"
+command = ["{command}"{port}]
+listen = {{ http = "{free}" }}
+ready = "notify"
+start_timeout = "3s"
+probation = "200ms"
+drain_timeout = "5s"
+retry = 0
+{keys}
+"#
+    );
+    (Sandbox::new().config(&text), free)
+}
+
+/// Drops a version in one step.
+fn drop_version(sandbox: &Sandbox, text: &str) {
+    sandbox.write("next", text);
+    sandbox.rename("next", "in/version");
+}
