@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use crate::program::binary;
 use crate::sandbox::Sandbox;
@@ -53,4 +54,26 @@ retry = 0
 fn drop_version(sandbox: &Sandbox, text: &str) {
     sandbox.write("next", text);
     sandbox.rename("next", "in/version");
+}
+
+/// The living processes that run in a release of this sandbox.
+fn processes(sandbox: &Sandbox) -> Vec<u32> {
+    let top = std::fs::canonicalize(sandbox.path("")).expect("the sandbox");
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let is_ours = |pid: &u32| {
+        let cwd = std::fs::read_link(format!("/proc/{pid}/cwd"));
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        cwd.is_ok_and(|cwd| cwd.starts_with(&top) && cwd != top) && !stat.contains(") Z ")
+    };
+    pids.filter(is_ours).collect()
+}
+
+/// Waits until there are so many: old versions finish in the background.
+fn wait_for_processes(sandbox: &Sandbox, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while processes(sandbox).len() != count {
+        assert!(Instant::now() < deadline, "{:?} run, not {count}", processes(sandbox));
+        std::thread::yield_now();
+    }
 }

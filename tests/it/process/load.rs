@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,8 +16,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Clients at work.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
+    served: Arc<Served>,
     clients: Vec<JoinHandle<Tally>>,
+}
+
+/// How many requests were answered, and word of each.
+#[derive(Default)]
+struct Served {
+    count: Mutex<usize>,
+    more: Condvar,
 }
 
 /// What came of it.
@@ -33,7 +40,7 @@ pub struct Tally {
 impl Load {
     /// Starts the clients; with `keep_alive`, each uses a connection for as long as the server lets it.
     pub fn start(address: SocketAddr, keep_alive: bool) -> Self {
-        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(Served::default()));
         let client = |_| {
             let (stop, served) = (stop.clone(), served.clone());
             std::thread::spawn(move || ask_on(address, keep_alive, &stop, &served))
@@ -42,9 +49,12 @@ impl Load {
         Self { stop, served, clients }
     }
 
-    /// How many requests were answered so far.
-    pub fn served(&self) -> usize {
-        self.served.load(Ordering::Relaxed)
+    /// Waits until so many more requests are answered.
+    pub fn wait_for(&self, more: usize) {
+        let count = self.served.count.lock().expect("the count");
+        let (enough, cap) = (*count + more, Duration::from_secs(30));
+        let waited = self.served.more.wait_timeout_while(count, cap, |count| *count < enough).expect("the count");
+        assert!(!waited.1.timed_out(), "nothing answers");
     }
 
     /// Stops them; says what came of it.
@@ -66,7 +76,7 @@ impl Load {
     }
 }
 
-fn ask_on(address: SocketAddr, keep_alive: bool, stop: &AtomicBool, served: &AtomicUsize) -> Tally {
+fn ask_on(address: SocketAddr, keep_alive: bool, stop: &AtomicBool, served: &Served) -> Tally {
     let (mut tally, mut connection) = (Tally::default(), None);
     while !stop.load(Ordering::Relaxed) {
         let start = Instant::now();
@@ -74,7 +84,8 @@ fn ask_on(address: SocketAddr, keep_alive: bool, stop: &AtomicBool, served: &Ato
         match ask(address, keep_alive, &mut connection) {
             Ok(version) => {
                 tally.served += 1;
-                served.fetch_add(1, Ordering::Relaxed);
+                *served.count.lock().expect("the count") += 1;
+                served.more.notify_one();
                 if !tally.versions.contains(&version) {
                     tally.versions.push(version);
                 }

@@ -16,8 +16,7 @@ fn redeploy(keys: &str, keep_alive: bool, word: &str) -> Tally {
         drop_version(&sandbox, &format!("v{at} {word}"));
         daemon.wait_deployed("version", at + 1);
     }
-    let served = load.served();
-    daemon.wait_until("the last version to serve", |_| load.served() > served + 100);
+    load.wait_for(100);
     let tally = load.stop();
     println!(
         "{keys:?} keep-alive {keep_alive} {word:?}: {} served, {} lost, longest wait {:?}",

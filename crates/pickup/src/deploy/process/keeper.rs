@@ -55,7 +55,7 @@ async fn keep(service: Arc<Service>, spec: Spec, cx: Context) {
         }
         let pause = (BACKOFF_MIN * 2_u32.saturating_pow(failures - 1)).min(BACKOFF_MAX);
         let (pickup, generation) = (&service.pickup, spec.generation);
-        tracing::warn!(pickup, generation, cause, failures, pause_ms = pause.as_millis(), "it is started again");
+        tracing::warn!(pickup, generation, cause, failures, pause_ms = pause.as_millis() as u64, "it is started again");
         service.carriers.hold();
         tokio::time::sleep(pause).await;
         let timeout = service.config.start_timeout + Duration::from_secs(2);
