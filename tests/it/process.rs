@@ -19,9 +19,17 @@ fn server() -> &'static PathBuf {
     SERVER.get_or_init(|| binary("it", "pickup-serving"))
 }
 
+/// An address that is free, and that no outgoing connection takes meanwhile.
+fn free_address() -> SocketAddr {
+    let start = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) % 9000;
+    let mut ports = (0..9000).map(|at| 10_000 + u16::try_from((start + at) % 9000).expect("a port"));
+    let free = ports.find_map(|port| TcpListener::bind(("127.0.0.1", port)).ok()?.local_addr().ok());
+    free.expect("a free port")
+}
+
 /// A pickup of one file, `version`, and a program that serves it at the address.
 fn sandbox(keys: &str) -> (Sandbox, SocketAddr) {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let free = free_address();
     let command = server().display();
     let carried = keys.contains("carried = true");
     let port = if carried { r#", "--port={port:http}""# } else { "" };

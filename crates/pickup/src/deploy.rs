@@ -15,9 +15,9 @@ pub(crate) mod expand;
 pub(crate) mod lane;
 #[cfg(unix)]
 pub(crate) mod place;
-pub(crate) mod program;
 #[cfg(target_os = "linux")]
 mod process;
+pub(crate) mod program;
 #[cfg(unix)]
 mod release;
 pub(crate) mod report;

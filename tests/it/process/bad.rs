@@ -155,7 +155,8 @@ fn an_instance_is_started_activated_stopping_and_stopped() {
     daemon.wait_deployed("version", 1);
     drop_version(&sandbox, "v1");
     daemon.wait_deployed("version", 2);
-    daemon.wait_until("the old one to be stopped", |log| log.lines.iter().any(|line| line.message == "instance stopped"));
+    daemon
+        .wait_until("the old one to be stopped", |log| log.lines.iter().any(|line| line.message == "instance stopped"));
     daemon.log(|log| {
         let said = log.lines.iter().filter(|line| line.message.starts_with("instance "));
         let said: Vec<_> = said.map(|line| format!("{} {}", line.fields["generation"], line.message)).collect();

@@ -80,7 +80,12 @@ fn a_crash_in_the_middle_of_a_redeploy_leaves_one_program() {
         assert_eq!(ask_once(address).expect("an answer"), format!("v{}", round + 1), "{}", daemon.said());
     }
     let tally = load.stop();
-    println!("crash amid redeploys: {} served, {} lost, longest wait {:?}", tally.served, tally.lost.len(), tally.longest);
+    println!(
+        "crash amid redeploys: {} served, {} lost, longest wait {:?}",
+        tally.served,
+        tally.lost.len(),
+        tally.longest
+    );
     assert_eq!(tally.lost, Vec::<String>::new(), "the daemon said:\n{}", daemon.said());
     end_all(&sandbox, daemon);
 }

@@ -7,7 +7,8 @@ use super::keys::{self, KeySection};
 use super::problem::{nearest, shorten};
 use super::reader::{Reader, text};
 use super::{
-    CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ExecPer, ExecStdin, ReleaseConfig, process, verify,
+    CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ExecPer, ExecStdin, ReleaseConfig, process,
+    verify,
 };
 use crate::path::UnitPath;
 

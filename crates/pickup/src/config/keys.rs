@@ -206,7 +206,11 @@ const PROCESS: &[Key] = &[
     key("command", "", "The program and its arguments; no shell. `{fd:name}`, `{port:name}` and `{path}` expand, too."),
     key("into", "", "The directory that holds `releases/`; `{pickup}` expands. In the state directory if not said."),
     key("listen", "{}", "Listeners, by name: kept open over every restart, and handed to the program."),
-    key("ready", "\"after:1s\"", "How it says that it is ready: `notify`, `tcp://`, `http://`, `exec:`, `line:`, `after:`."),
+    key(
+        "ready",
+        "\"after:1s\"",
+        "How it says that it is ready: `notify`, `tcp://`, `http://`, `exec:`, `line:`, `after:`.",
+    ),
     key("start_timeout", "\"30s\"", "How long it may take to be ready."),
     key("probation", "\"5s\"", "How long it must live beside the old version before that one goes."),
     key("drain_signal", "\"TERM\"", "The signal that asks a program to finish."),

@@ -243,7 +243,8 @@ fn check(reader: &mut Reader<'_>, config: &ProcessConfig) {
         Ready::Check(check) => verify::write(check),
         Ready::Notify | Ready::Line(_) | Ready::After(_) => String::new(),
     };
-    let texts = config.command.iter().map(|text| ("command", text)).chain(config.env.values().map(|text| ("env", text)));
+    let texts =
+        config.command.iter().map(|text| ("command", text)).chain(config.env.values().map(|text| ("env", text)));
     for (key, text) in texts.chain([("ready", &ready)]) {
         for kind in ["fd", "port"] {
             for name in named(text, kind).into_iter().filter(|name| !config.listen.contains_key(*name)) {
@@ -300,7 +301,10 @@ fn address(text: &str) -> Result<ListenAddress, String> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() > 0 => Ok(ListenAddress::Tcp(address)),
-        _ => Err(format!("expected an address such as `127.0.0.1:8080` or `unix:/run/app.sock`, found `{}`", shorten(text))),
+        _ => Err(format!(
+            "expected an address such as `127.0.0.1:8080` or `unix:/run/app.sock`, found `{}`",
+            shorten(text)
+        )),
     }
 }
 
@@ -320,8 +324,12 @@ fn ready(text: &str) -> Result<Ready, String> {
         let expected = "expected `notify`, `tcp://host:port`, `http://…`, `exec:…`, `line:…` or `after:1s`";
         return Err(format!("{expected}, found `{}`", shorten(text)));
     }
+    if text.starts_with("exec:") {
+        return verify::check(text).map(Ready::Check);
+    }
     // What stands for a port is judged as if it were one.
-    let filled = named(text, "port").iter().fold(text.to_owned(), |text, name| text.replace(&format!("{{port:{name}}}"), "1"));
+    let filled =
+        named(text, "port").iter().fold(text.to_owned(), |text, name| text.replace(&format!("{{port:{name}}}"), "1"));
     verify::check(&filled).map(|check| {
         Ready::Check(match check {
             VerifyCheck::Tcp(_) => VerifyCheck::Tcp(text.trim_start_matches("tcp://").to_owned()),

@@ -17,10 +17,10 @@ use super::shared::{Bound, Shared};
 use super::status::{Explanation, PickupStatus, State};
 use crate::change::gather::Gathering;
 use crate::config::{Config, DeployerConfig, PickupConfig, Severity};
-use crate::deploy::report::Report;
-use crate::deploy::{Reporter, Scope};
 use crate::deploy::build::build;
 use crate::deploy::dynamic::DynDeployer;
+use crate::deploy::report::Report;
+use crate::deploy::{Reporter, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::settle::Settle;
@@ -201,7 +201,8 @@ impl Entry {
     ) -> Result<Self> {
         let config = Arc::new(config);
         let inbox = Arc::new(Inbox::new());
-        let bound: Arc<[Bound]> = bind(registered, &config, &deployers, |name| reporter(shared, &config, &inbox, name))?.into();
+        let bound: Arc<[Bound]> =
+            bind(registered, &config, &deployers, |name| reporter(shared, &config, &inbox, name))?.into();
         // Compiled once here, so that a mistake is the entry's and not the thread's.
         Rules::new(&config)?;
         glob_set(&config.settle_patterns)?;

@@ -71,7 +71,9 @@ impl Command<'_> {
     /// `{fd:name}` and `{port:name}` filled in.
     fn ports(&self, text: &str, handed: &[&str]) -> String {
         let with_ports = fill_ports(text, &self.record.ports);
-        (FIRST_FD..).zip(handed).fold(with_ports, |text, (fd, name)| text.replace(&format!("{{fd:{name}}}"), &fd.to_string()))
+        (FIRST_FD..)
+            .zip(handed)
+            .fold(with_ports, |text, (fd, name)| text.replace(&format!("{{fd:{name}}}"), &fd.to_string()))
     }
 
     fn environment(&self, cwd: &Path, handed: &[&str], user: Option<&User>) -> BTreeMap<OsString, OsString> {
@@ -128,7 +130,9 @@ pub(super) fn unit(spec: &Spec) -> Unit {
 
 /// `{port:name}` filled in.
 pub(super) fn fill_ports(text: &str, ports: &BTreeMap<String, u16>) -> String {
-    ports.iter().fold(text.to_owned(), |text, (name, port)| text.replace(&format!("{{port:{name}}}"), &port.to_string()))
+    ports
+        .iter()
+        .fold(text.to_owned(), |text, (name, port)| text.replace(&format!("{{port:{name}}}"), &port.to_string()))
 }
 
 /// The path of the program: in the release if it has a slash, else in `PATH`.

@@ -31,8 +31,7 @@ impl Listeners {
                 Some(listener) => listener,
                 None => bind(address)?,
             };
-            rustix::net::listen(&listener, BACKLOG)
-                .map_err(|error| cannot_listen(address, error.into()))?;
+            rustix::net::listen(&listener, BACKLOG).map_err(|error| cannot_listen(address, error.into()))?;
             open.insert(name.clone(), listener);
         }
         Ok(Self(open))
@@ -100,9 +99,17 @@ fn cannot_listen(address: &ListenAddress, error: std::io::Error) -> Error {
     Error::deploy(format!("listen on {address}")).caused_by(error).transient()
 }
 
+/// Ports that are tried for programs that bind their own. Outgoing connections take theirs from higher ones unless the
+/// system is set up otherwise, so none of these is gone by the time the program binds it.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
 /// A free port for a program that binds its own. It is free now; nobody can promise more without holding it.
 pub(super) fn free_port() -> Result<u16> {
-    let bound = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
+    let start = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0) as usize;
+    let count = PORTS.len();
+    let tried = (0..count.min(100)).find_map(|at| bind(PORTS.start + ((start % count + at) % count) as u16).ok());
+    let bound = tried.map_or_else(|| bind(0), Ok);
     Ok(bound.doing("find a free port on", "127.0.0.1")?.port())
 }
 

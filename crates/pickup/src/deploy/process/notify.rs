@@ -139,7 +139,8 @@ mod tests {
         let token = format!("test-{}", std::process::id());
         let notify = Notify::open(&token).unwrap();
         let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
-        let address = <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name(&token));
+        let address =
+            <std::os::unix::net::SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name(&token));
         let address = address.unwrap();
         socket.send_to_addr(b"READY=1", &address).unwrap();
         socket.send_to_addr(b"STOPPING=1", &address).unwrap();

@@ -72,8 +72,8 @@ impl Records {
 
     pub(super) fn write(&self, record: &Record) -> Result<()> {
         let path = self.path(&record.token, "json");
-        let bytes = serde_json::to_vec(record)
-            .map_err(|error| Error::deploy("write the record").at(&path).caused_by(error))?;
+        let bytes =
+            serde_json::to_vec(record).map_err(|error| Error::deploy("write the record").at(&path).caused_by(error))?;
         let temporary = self.path(&record.token, "new");
         fs::write(&temporary, bytes).doing("write", &temporary)?;
         fs::rename(&temporary, &path).doing("move into place", &path)
@@ -130,7 +130,13 @@ impl Records {
         // Where the first process is gone, others of the instance may be left.
         let left = || proc::members(pid, &record.token).into_iter().map(|(pid, _)| pid);
         let heir = || left().find(|pid| proc::has_token(*pid, &record.token));
-        let pid = if is_it { Some(pid) } else if record.boot == boot { heir() } else { None }?;
+        let pid = if is_it {
+            Some(pid)
+        } else if record.boot == boot {
+            heir()
+        } else {
+            None
+        }?;
         Some((record, pid))
     }
 

@@ -172,7 +172,8 @@ fn c_string(text: OsString) -> io::Result<CString> {
 }
 
 /// What the child was doing when it failed; the number travels over the pipe.
-const STEPS: [&str; 5] = ["record the process", "set a resource limit", "hand over a listener", "change the user", "find how"];
+const STEPS: [&str; 5] =
+    ["record the process", "set a resource limit", "hand over a listener", "change the user", "find how"];
 
 impl Child {
     /// Becomes the program, or says why not and ends. Returns never in truth: `std` would go on with its own exec.

@@ -39,7 +39,12 @@ pub(super) fn shared_path(path: &Path) -> Option<UnitPath> {
 }
 
 impl<'a> Builder<'a> {
-    pub(in crate::deploy) fn new(into: &'a Path, config: &'a ReleaseConfig, unit: &Unit, stop: &'a Stop) -> Result<Self> {
+    pub(in crate::deploy) fn new(
+        into: &'a Path,
+        config: &'a ReleaseConfig,
+        unit: &Unit,
+        stop: &'a Stop,
+    ) -> Result<Self> {
         let shared: Vec<_> = config.shared.iter().filter_map(|path| shared_path(path)).collect();
         let all = match &unit.content {
             Some(Content::Tree(files)) => files.iter().map(|entry| (entry.path.clone(), entry.file.clone())).collect(),

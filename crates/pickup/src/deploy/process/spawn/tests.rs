@@ -50,7 +50,14 @@ fn nothing_but_what_was_handed_over_is_open() {
         rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
         file
     };
-    let mut launch = launch(at, &["/bin/sh", "-c", "cd /proc/self/fd && echo 3 4 5 6 7 8 9 1? 2? | tr ' ' '\\n' | while read fd; do test -e $fd && echo $fd; done"]);
+    let mut launch = launch(
+        at,
+        &[
+            "/bin/sh",
+            "-c",
+            "cd /proc/self/fd && echo 3 4 5 6 7 8 9 1? 2? | tr ' ' '\\n' | while read fd; do test -e $fd && echo $fd; done",
+        ],
+    );
     for _ in 0..2 {
         launch.fds.push(TcpListener::bind("127.0.0.1:0").unwrap().into());
     }
