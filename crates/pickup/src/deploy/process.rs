@@ -24,7 +24,7 @@ mod command;
 mod instance;
 mod keeper;
 mod listen;
-mod notify;
+mod notification;
 mod output;
 mod proc;
 mod ready;
@@ -135,9 +135,9 @@ impl Deployer for Process {
         }
         let live = service.current().and_then(|generation| service.instance(generation));
         let live = live.and_then(|live| Some(live.spec.release.file_name()?.to_str()?.to_owned()));
-        let (subject, into) = (unit.clone(), service.into.clone());
+        let (subject, builder) = (unit.clone(), service.clone());
         let is_small = lane::is_small(unit.content.as_ref());
-        let build = move |stop: &Stop| build_release(&into, &subject, live.as_deref(), stop);
+        let build = move |stop: &Stop| builder.stage(|into| build_release(into, &subject, live.as_deref(), stop));
         let (release, is_new) = self.lanes.run(cx, unit, is_small, build).await?;
         spec.release = release;
         // Before anything is started: an address that cannot be had is known now.
@@ -155,7 +155,7 @@ impl Deployer for Process {
             service.set_current(None, None);
             service.carriers.hold();
             service.dismiss_keeper().await;
-            service.stop_all_but(None, self.config.drain_timeout).await?;
+            service.stop_all(self.config.drain_timeout).await?;
         } else if let Some(old) = old {
             // What was found running after a crash is kept from now on, should this one fail.
             service.take_up(&old.spec, cx).await;
@@ -215,7 +215,7 @@ impl Deployer for Process {
         let service = self.service(&unit.pickup, cx)?;
         service.set_current(None, None);
         service.dismiss_keeper().await;
-        service.stop_all_but(None, self.config.drain_timeout).await?;
+        service.stop_all(self.config.drain_timeout).await?;
         if live.spec.is_empty() { Ok(()) } else { discard(&live.spec.release) }
     }
 
@@ -252,7 +252,7 @@ impl Deployer for Process {
                 let left = cx.deadline().saturating_duration_since(tokio::time::Instant::now().into_std());
                 // A killing takes its time, too.
                 let drain = self.config.drain_timeout.min(left.saturating_sub(Duration::from_secs(2)));
-                result = service.stop_all_but(None, drain).await.and(result);
+                result = service.stop_all(drain).await.and(result);
             }
             service.leave().await;
         }

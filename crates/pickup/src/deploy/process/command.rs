@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::listen::{self, Listeners};
-use super::notify;
+use super::notification;
 use super::proc::TOKEN;
 use super::record::{Record, Spec};
 use super::spawn::{FIRST_FD, Launch};
@@ -97,7 +97,7 @@ impl Command<'_> {
         set("PICKUP_PATH", cwd.into());
         set("PWD", cwd.into());
         set(TOKEN, self.record.token.clone().into());
-        set("NOTIFY_SOCKET", notify::variable(&self.record.token).into());
+        set("NOTIFY_SOCKET", notification::variable(&self.record.token).into());
         if let Some(watchdog) = self.config.watchdog {
             set("WATCHDOG_USEC", watchdog.as_micros().to_string().into());
         }

@@ -14,7 +14,7 @@ use super::carry::Carriers;
 use super::command::Command;
 use super::instance::{self, Instance};
 use super::listen::{self, Listeners};
-use super::notify::Notify;
+use super::notification::Notify;
 use super::output::{self, Output};
 use super::proc;
 use super::record::{Record, Records, Spec};
@@ -38,6 +38,8 @@ pub(super) struct Service {
     pub(super) cancel: CancellationToken,
     pub(super) tasks: TaskTracker,
     pub(super) carriers: Carriers,
+    /// The release that was staged last: held while one is built or others are removed.
+    releases: Mutex<PathBuf>,
     state: Mutex<State>,
 }
 
@@ -65,6 +67,7 @@ impl Service {
             cancel: CancellationToken::new(),
             tasks: TaskTracker::new(),
             carriers: Carriers::default(),
+            releases: Mutex::default(),
             state: Mutex::default(),
         });
         for (record, pid) in service.records.recall()? {
@@ -197,15 +200,17 @@ impl Service {
         self.carriers.route(instance.spec.generation, &instance.ports);
     }
 
-    /// Stops every instance but that of `keep`, each within `drain`.
-    pub(super) async fn stop_all_but(&self, keep: Option<u64>, drain: Duration) -> Result<()> {
-        let instances = self.instances();
-        let stops = instances.iter().filter(|instance| Some(instance.spec.generation) != keep);
+    /// Stops every instance, each within `drain`.
+    pub(super) async fn stop_all(&self, drain: Duration) -> Result<()> {
+        self.stop_these(self.instances(), drain).await
+    }
+
+    /// Stops these instances, each within `drain`.
+    pub(super) async fn stop_these(&self, instances: Vec<Arc<Instance>>, drain: Duration) -> Result<()> {
         let mut result = Ok(());
         // All at once: each has its own deadline.
         let mut stopping: Vec<_> = Vec::new();
-        for instance in stops {
-            let instance = instance.clone();
+        for instance in instances {
             stopping.push(tokio::spawn(async move { instance.stop(drain).await }));
         }
         for stopped in stopping {
@@ -244,12 +249,21 @@ impl Service {
         }
     }
 
+    /// Finds or builds a release by `build`, and keeps it from being removed before anything runs in it.
+    pub(super) fn stage(&self, build: impl FnOnce(&Path) -> Result<(PathBuf, bool)>) -> Result<(PathBuf, bool)> {
+        let mut staged = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        let built = build(&self.into)?;
+        staged.clone_from(&built.0);
+        Ok(built)
+    }
+
     /// Removes the releases that nothing runs in, but the one of `spec`.
     pub(super) fn clean(&self, spec: &Spec) {
         let name = |release: &Path| release.file_name().map(|name| name.to_string_lossy().into_owned());
         let mut pinned: Vec<String> =
             self.instances().iter().filter_map(|instance| name(&instance.spec.release)).collect();
-        pinned.extend(name(&spec.release));
+        let staged = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        pinned.extend(name(&spec.release).into_iter().chain(name(&staged)));
         let pinned: Vec<&str> = pinned.iter().map(String::as_str).collect();
         if let Err(error) = build::clean(&self.into.join(RELEASES), 1, &pinned) {
             tracing::warn!(pickup = self.pickup, %error, "cannot remove old releases");

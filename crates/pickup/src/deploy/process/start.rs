@@ -65,7 +65,7 @@ impl Service {
                 }
                 None => {
                     if !self.config.overlap {
-                        self.stop_all_but(None, self.config.drain_timeout).await?;
+                        self.stop_all(self.config.drain_timeout).await?;
                     }
                     drop(self.bring_up(spec, cx).await?);
                 }
@@ -87,8 +87,11 @@ impl Service {
     /// Everything but `spec` finishes, in the background; then its releases go.
     pub(super) fn drain_others(self: &Arc<Self>, spec: &Spec) {
         let (service, spec) = (self.clone(), spec.clone());
+        // Counted now: what is started while they finish is none of theirs.
+        let mut others = self.instances();
+        others.retain(|instance| instance.spec.generation != spec.generation);
         self.in_background(async move {
-            let drained = service.stop_all_but(Some(spec.generation), service.config.drain_timeout).await;
+            let drained = service.stop_these(others, service.config.drain_timeout).await;
             if let Err(error) = drained {
                 tracing::error!(pickup = service.pickup, %error, "an old version cannot be stopped");
             }

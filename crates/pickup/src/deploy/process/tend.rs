@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::instance::{self, Instance};
-use super::notify::{Notify, Said};
+use super::notification::{Notify, Said};
 use super::output::Output;
 use super::proc;
 use super::record::Records;
