@@ -1,6 +1,7 @@
 //! Supervised programs: redeployed under load, crashed, ignored, and outlived.
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -27,8 +28,29 @@ fn free_address() -> SocketAddr {
     free.expect("a free port")
 }
 
+/// A sandbox whose programs end with it: when a test fails, its daemon is killed, and they would outlive that.
+struct Supervised(Sandbox);
+
+impl Deref for Supervised {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.0
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        for pid in processes(&self.0) {
+            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+            // It may have ended by itself.
+            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+        }
+    }
+}
+
 /// A pickup of one file, `version`, and a program that serves it at the address.
-fn sandbox(keys: &str) -> (Sandbox, SocketAddr) {
+fn sandbox(keys: &str) -> (Supervised, SocketAddr) {
     let free = free_address();
     let command = server().display();
     let carried = keys.contains("carried = true");
@@ -55,7 +77,7 @@ retry = 0
 {keys}
 "#
     );
-    (Sandbox::new().config(&text), free)
+    (Supervised(Sandbox::new().config(&text)), free)
 }
 
 /// Drops a version in one step.
