@@ -19,6 +19,7 @@ mod git;
 mod keys;
 mod load;
 mod problem;
+mod process;
 mod reader;
 mod resolve;
 mod surroundings;
@@ -32,6 +33,7 @@ mod zato;
 mod tests;
 
 pub use keys::{KEYS, Key, KeySection};
+pub use process::{DrainSignal, Limit, ListenAddress, ProcessConfig, Ready};
 pub use surroundings::Surroundings;
 pub use url::GitUrl;
 
@@ -376,6 +378,8 @@ pub enum DeployerKind {
     Release(ReleaseConfig),
     /// A program that is run for each change.
     Exec(ExecConfig),
+    /// A supervised program.
+    Process(ProcessConfig),
     /// A shared library that is loaded into this process.
     Module(ModuleConfig),
 }

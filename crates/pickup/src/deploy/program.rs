@@ -23,7 +23,7 @@ const GRACE_MAX: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_millis(100);
 
 /// What concerns our own relation to a service manager, and would confuse a program that finds it.
-const NOT_INHERITED: [&str; 6] =
+pub(crate) const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// What is to be run, and with what.
