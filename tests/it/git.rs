@@ -2,6 +2,7 @@
 
 mod cases;
 mod clone;
+mod crash;
 mod followed;
 mod mirror;
 mod refs;
