@@ -8,8 +8,8 @@ use super::entry::{ON_REMOVED, SYMLINKS, UNITS, WATCHES};
 use super::keys::{self, KeySection};
 use super::resolve::LOG_FORMATS;
 use super::{
-    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, ModuleConfig, PickupConfig,
-    ProcessConfig, ReleaseConfig, Settings, address, deployer, git, process, verify,
+    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, ModuleConfig,
+    PickupConfig, ProcessConfig, ReleaseConfig, Settings, address, deployer, git, process, verify,
 };
 
 impl Config {
