@@ -2,18 +2,20 @@
 //!
 //! Two dialects give the same [`Config`]: TOML, and the INI form of Zato's `pickup.conf`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+mod address;
 mod built;
 mod conflicts;
 mod deployer;
 mod detect;
 mod document;
 mod entry;
+mod git;
 mod keys;
 mod load;
 mod problem;
@@ -21,6 +23,7 @@ mod reader;
 mod resolve;
 mod surroundings;
 mod toml;
+pub(crate) mod url;
 mod verify;
 mod write;
 mod zato;
@@ -30,6 +33,7 @@ mod tests;
 
 pub use keys::{KEYS, Key, KeySection};
 pub use surroundings::Surroundings;
+pub use url::GitUrl;
 
 /// A whole configuration: the good entries, the broken ones, and what is wrong with them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,7 +106,7 @@ pub enum LogFormat {
 pub struct PickupConfig {
     /// The free text after `hot-deploy.user.`.
     pub name: String,
-    /// The directories to watch, absolute, without `.` but perhaps with `..`.
+    /// The directories to watch, absolute, without `.` but perhaps with `..`. None for a mirror.
     pub pickup_from: Vec<PathBuf>,
     /// Globs of what is picked up. Default: `*`.
     pub patterns: Vec<String>,
@@ -133,6 +137,8 @@ pub struct PickupConfig {
     pub delete_after_pickup: bool,
     /// Which symlinks are followed. Default: those that stay inside the pickup directory.
     pub symlinks: Symlinks,
+    /// The repository it is taken from, if it is a git pickup. Default: none.
+    pub git: Option<Box<GitConfig>>,
     /// Names of deployers, in order. Default: `default`.
     pub deploy_to: Vec<String>,
     /// Whether the entry runs at all. Default: true.
@@ -159,10 +165,104 @@ impl PickupConfig {
             on_removed: OnRemoved::Remove,
             delete_after_pickup: false,
             symlinks: Symlinks::Inside,
+            git: None,
             deploy_to: vec!["default".into()],
             enabled: true,
         }
     }
+}
+
+/// The `git_…` and `auto_checkout…` keys of an entry.
+///
+/// With `pickup_from` the entry is a *clone*: a working tree, the user's own or one that is made there. Without, it is a
+/// *mirror*: a bare repository in the state directory, shared by every entry of the same remote and access.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitConfig {
+    /// The repository to follow. `None` for a user's own clone: its remote `origin` counts.
+    pub url: Option<GitUrl>,
+    /// The branch, tag or commit. Default: what the remote's `HEAD` points to; in a user's own clone, the branch that is
+    /// checked out.
+    pub reference: Option<String>,
+    /// The path inside the repository that is deployed, relative and without `..`. Default: all of it.
+    pub subdir: Option<PathBuf>,
+    /// Whether the remote is followed on a timer. Default: false.
+    pub auto_checkout: bool,
+    /// How often the remote is asked, give or take a tenth. Default: 30 s.
+    pub auto_checkout_interval: Duration,
+    /// The deadline of one whole check. Default: 120 s.
+    pub timeout: Duration,
+    /// How many commits are fetched; 0 for all. Default: 0.
+    pub depth: u32,
+    /// Whether a branch that was rewritten is refused. Default: true.
+    pub fast_forward_only: bool,
+    /// What speaks to the remote. Default: `libgit2`.
+    pub transport: GitTransport,
+    /// The user at the remote. Default: the one in the URL.
+    pub username: Option<String>,
+    /// The file that holds the password or token, read again at every check. Default: none.
+    pub password_file: Option<PathBuf>,
+    /// The file that holds the private key. Default: what the `ssh` program uses.
+    pub ssh_key: Option<PathBuf>,
+    /// The file that holds the accepted host keys. Default: what the `ssh` program uses.
+    pub known_hosts: Option<PathBuf>,
+    /// A file of certificate authorities (PEM) that are trusted besides the system's. Default: none.
+    pub ca_file: Option<PathBuf>,
+    /// The proxy for `http` and `https` remotes: `http://`, `https://` or `socks5://host:port`. Default: none.
+    pub proxy: Option<String>,
+    /// What of a commit is deployed although it is not plain files. Default: nothing.
+    pub allow: BTreeSet<GitAllow>,
+    /// How many files a commit may hold. Default: 100,000.
+    pub files_max: usize,
+    /// How many bytes a fetch may bring, and a commit's files may hold. Default: 2 GiB.
+    pub size_max: u64,
+}
+
+impl Default for GitConfig {
+    fn default() -> Self {
+        Self {
+            url: None,
+            reference: None,
+            subdir: None,
+            auto_checkout: false,
+            auto_checkout_interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(120),
+            depth: 0,
+            fast_forward_only: true,
+            transport: GitTransport::Libgit2,
+            username: None,
+            password_file: None,
+            ssh_key: None,
+            known_hosts: None,
+            ca_file: None,
+            proxy: None,
+            allow: BTreeSet::new(),
+            files_max: 100_000,
+            size_max: 2 << 30,
+        }
+    }
+}
+
+/// What speaks to a git remote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GitTransport {
+    /// The library, built in.
+    #[default]
+    Libgit2,
+    /// The `git` program: slower to start, and it knows everything that git knows.
+    Cli,
+}
+
+/// What a commit may hold besides plain files: without it, such a commit is refused as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GitAllow {
+    /// Submodules: they are left out.
+    Submodules,
+    /// Pointer files of git LFS: they are deployed as they are.
+    LfsPointers,
+    /// Names that differ in nothing but case.
+    CaseCollisions,
 }
 
 /// What counts as one artifact.

@@ -16,12 +16,14 @@ mod batch;
 mod control;
 mod failures;
 mod follow;
+mod git;
 mod hold;
 mod inbox;
 mod lane;
 mod links;
 mod look;
 mod offline;
+mod outcome;
 mod pickup;
 mod recover;
 mod roots;
@@ -30,12 +32,12 @@ mod shared;
 mod start;
 mod status;
 mod transaction;
+mod why;
 
 pub use self::offline::Records;
 pub use self::start::Builder;
-pub use self::status::{
-    Explanation, Failed, LastError, Noted, PickupStatus, RemovalsPaused, RootStatus, State, SyncReport, Verdict as Why,
-};
+pub use self::status::{Failed, LastError, Noted, PickupStatus, RemovalsPaused, RootStatus, State, SyncReport};
+pub use self::why::{Explanation, Verdict as Why};
 
 use self::follow::Reread;
 use self::pickup::Message;

@@ -36,6 +36,8 @@ pub enum ErrorKind {
     Protocol,
     /// No daemon listens on the control socket.
     NoDaemon,
+    /// A git repository cannot be reached, read or followed.
+    Git,
 }
 
 /// A failure, worded as a lowercase fragment that reads after "cannot".

@@ -2,7 +2,7 @@
 //!
 //! Events are for programs, logs are for people: every event is logged by the engine as well, in one line.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -11,6 +11,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::capture::Digest;
 use crate::change::{ChangeKind, Doubt};
 use crate::path::UnitPath;
+use crate::source::git::Revision;
 
 /// The version of the events' shape. A field may be added within a version; nothing is renamed or removed.
 pub const EVENT_VERSION: u32 = 1;
@@ -66,6 +67,9 @@ pub enum EventKind {
         deployers: Vec<String>,
         /// From the first sight of the change to the commit, in milliseconds.
         took: u64,
+        /// The git commit it comes from, if it comes from one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        revision: Option<Arc<Revision>>,
     },
     /// A change failed; what was live before is live again.
     RolledBack {
@@ -135,6 +139,20 @@ pub enum EventKind {
     },
     /// Changes are deployed again.
     Released,
+    /// The reference that is followed leads to another commit, which is being deployed.
+    CommitSeen {
+        /// The commit.
+        revision: Revision,
+    },
+    /// The remote could not be asked, or what it has is refused; what is live stays.
+    CheckFailed {
+        /// What failed and why, without secrets.
+        cause: String,
+        /// In how many milliseconds it is asked again; `None` if not by itself.
+        retry_in: Option<u64>,
+    },
+    /// The remote could be asked again.
+    CheckHealed,
     /// The configuration was read again.
     Reloaded {
         /// Names of pickups that were started, changed or stopped.

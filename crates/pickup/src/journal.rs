@@ -8,8 +8,8 @@
 //!
 //! | table | one row for each | filled by | emptied by |
 //! |---|---|---|---|
-//! | `pickup` | name ever deployed: highest, newest committed, oldest known and held generation | every write | – |
-//! | `deployment` | attempt: origin, start, end | `intend`, `finish` | `prune` |
+//! | `pickup` | name ever deployed: highest, newest committed, oldest known and held generation, live commit | every write | – |
+//! | `deployment` | attempt: origin, commit, start, end | `intend`, `finish` | `prune` |
 //! | `step_group` | group of a deployment: its state, and why it failed | `intend` and each record | `prune` |
 //! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
 //! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |
@@ -17,6 +17,7 @@
 //! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed` | `prune` |
 //! | `content` | distinct content: a file's size, a tree's list of files | `intend` | `prune` |
 //! | `known` | file seen in a pickup directory | `save_known` | `save_known` |
+//! | `followed` | root that is a git repository: where it comes from, the commit that was taken up | `save_known` | – |
 //! | `quarantine` | (unit, deployer) that failed | `quarantine` | `clear_quarantine`, `committed` |
 //!
 //! A content's key is its digest, and for a file also its mode, which the digest leaves out: 36 bytes are a file, 32 a
@@ -31,6 +32,7 @@ mod open;
 mod pending;
 mod prune;
 mod quarantine;
+mod revision;
 mod schema;
 mod state;
 #[cfg(test)]
@@ -50,6 +52,7 @@ use crate::change::Content;
 use crate::deploy::Unit;
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::UnitPath;
+use crate::source::git::Revision;
 use crate::source::{Fingerprint, Place};
 
 /// Called before and after each write transaction; its error is returned as if the process had died there.
@@ -140,6 +143,8 @@ pub(crate) struct Intent {
     /// Never used before: [`Journal::next_generation`].
     pub generation: u64,
     pub origin: Origin,
+    /// The git commit the change set comes from, if it comes from one.
+    pub revision: Option<Arc<Revision>>,
     pub groups: Vec<IntendedGroup>,
 }
 
@@ -229,6 +234,16 @@ pub(crate) struct KnownFile {
     pub place: Place,
     pub fingerprint: Fingerprint,
     pub digest: Digest,
+}
+
+/// The commit up to which a root that is a git repository was taken up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Followed {
+    /// The number of the root in the pickup; 0 for a mirror.
+    pub root: usize,
+    /// Where the commit was found: another origin makes the record worthless. Without secrets.
+    pub origin: String,
+    pub revision: Revision,
 }
 
 /// A unit that failed with a deployer, and what would make it be tried again.

@@ -69,6 +69,7 @@ mod path;
 mod plan;
 mod settle;
 mod source;
+mod tls;
 
 pub use config::{Config, PickupConfig};
 pub use deploy::Deployer;
@@ -80,3 +81,4 @@ pub use error::{Error, ErrorKind, Result};
 pub use event::{Delivery, Event, EventKind, Events};
 pub use journal::{Deployment, DeploymentChange, Origin, Outcome};
 pub use path::UnitPath;
+pub use source::git::{GitProblem, GitStatus, GitWorker, Revision, serve_git_worker};

@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::capture::{CapturedFile, Digest};
 use crate::change::{Change, ChangeKind, Content, TreeFile};
 use crate::path::UnitPath;
+use crate::source::git::Revision;
 
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,8 @@ pub struct Unit {
     pub generation: u64,
     /// The changes this unit stands for: itself, or in [`Scope::Pickup`] all of the change set.
     pub changes: Arc<[Change]>,
+    /// The commit it comes from, if it comes from one.
+    pub revision: Option<Arc<Revision>>,
 }
 
 impl Unit {
@@ -113,19 +116,27 @@ pub(crate) struct Plan {
     pub refusals: Vec<Refusal>,
 }
 
-/// Plans one change set of `pickup` as `generation`.
+/// What a change set becomes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Aim<'a> {
+    pub pickup: &'a str,
+    pub generation: u64,
+    /// The commit it comes from, if it comes from one.
+    pub revision: Option<&'a Arc<Revision>>,
+}
+
+/// Plans one change set.
 ///
-/// Each unit is a group of its own, unless a deployer takes the pickup as a whole: then everything in the change set is
-/// one group, and such a deployer is given `live` with all changes applied.
+/// Each unit is a group of its own, unless the change set is a commit, or a deployer takes the pickup as a whole: then
+/// everything in it is one group. A deployer of the latter sort is given `live` with all changes applied.
 pub(crate) fn plan(
-    pickup: &str,
-    generation: u64,
+    aim: Aim<'_>,
     changes: Vec<Change>,
     live: &BTreeMap<UnitPath, Content>,
     routes: &[Route<'_>],
 ) -> Plan {
     let mut plan = Plan::default();
-    let as_a_whole = routes.iter().any(|route| route.scope == Scope::Pickup);
+    let as_a_whole = aim.revision.is_some() || routes.iter().any(|route| route.scope == Scope::Pickup);
     let ordered = in_order(changes);
     if ordered.is_empty() {
         return plan;
@@ -135,7 +146,7 @@ pub(crate) fn plan(
             let changes: Arc<[Change]> = Arc::new([change]);
             let mut steps = Vec::new();
             for route in routes {
-                let unit = unit_of(pickup, generation, &changes[0], changes.clone());
+                let unit = unit_of(aim, &changes[0], changes.clone());
                 plan.refusals.extend(take(route, unit, &mut steps));
             }
             plan.groups.push(Group { changes, steps });
@@ -149,19 +160,20 @@ pub(crate) fn plan(
         match route.scope {
             Scope::Pickup => {
                 let unit = Unit {
-                    pickup: pickup.into(),
+                    pickup: aim.pickup.into(),
                     path: UnitPath::root(),
                     change: ChangeKind::Modified,
                     content: Some(whole.clone()),
                     previous: None,
-                    generation,
+                    generation: aim.generation,
                     changes: changes.clone(),
+                    revision: aim.revision.cloned(),
                 };
                 plan.refusals.extend(take(route, unit, &mut puts));
             }
             Scope::Unit => {
                 for change in changes.iter() {
-                    let unit = unit_of(pickup, generation, change, Arc::new([change.clone()]));
+                    let unit = unit_of(aim, change, Arc::new([change.clone()]));
                     let steps = if change.content.is_some() { &mut puts } else { &mut removals };
                     plan.refusals.extend(take(route, unit, steps));
                 }
@@ -182,15 +194,16 @@ fn in_order(changes: Vec<Change>) -> Vec<Change> {
     puts
 }
 
-fn unit_of(pickup: &str, generation: u64, change: &Change, changes: Arc<[Change]>) -> Unit {
+fn unit_of(aim: Aim<'_>, change: &Change, changes: Arc<[Change]>) -> Unit {
     Unit {
-        pickup: pickup.into(),
+        pickup: aim.pickup.into(),
         path: change.path.clone(),
         change: change.kind,
         content: change.content.clone(),
         previous: change.previous,
-        generation,
+        generation: aim.generation,
         changes,
+        revision: aim.revision.cloned(),
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::path::UnitPath;
 
+pub mod git;
 pub(crate) mod ignore;
 pub(crate) mod lease;
 pub(crate) mod mount;
@@ -35,6 +36,15 @@ pub(crate) struct Fingerprint {
     pub ctime: i64,
     /// Permission bits, `0o7777` at most.
     pub mode: u32,
+}
+
+impl Fingerprint {
+    /// Of a file that was taken from a commit and has not been looked at on disk; size and mode are to be filled in.
+    pub(crate) const COMMITTED: Self = Self { dev: 0, ino: 0, size: 0, mtime: 0, ctime: 0, mode: 0 };
+
+    pub(crate) fn is_committed(&self) -> bool {
+        (self.dev, self.ino, self.ctime) == (0, 0, 0)
+    }
 }
 
 /// What made us look at a path.

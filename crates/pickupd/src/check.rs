@@ -4,7 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use pickup::config::{
-    DeployerConfig, DeployerKind, Dialect, ExecPer, OnRemoved, Problem, Severity, UnitKind, VerifyCheck, WatchMode,
+    DeployerConfig, DeployerKind, Dialect, ExecPer, GitConfig, OnRemoved, Problem, Severity, UnitKind, VerifyCheck,
+    WatchMode,
 };
 use pickup::{Config, PickupConfig};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use crate::cli::{Check, Options};
 use crate::exit::{Failure, code, print, print_json};
 use crate::paint::{Paint, visible};
-use crate::show::count;
+use crate::show::{count, span};
 use crate::{configuration, log};
 
 /// Carries out `pickupd check`.
@@ -100,8 +101,16 @@ impl Text {
         self.line("");
         let name = self.paint.strong(&visible(&pickup.name));
         self.line(&if pickup.enabled { name } else { format!("{name} (disabled)") });
+        if let Some(git) = &pickup.git {
+            self.entry("follows", &follows(git));
+        }
         for (at, directory) in pickup.pickup_from.iter().enumerate() {
-            let missing = if directory.is_dir() { "" } else { " (missing; it is waited for)" };
+            let is_made = pickup.git.as_ref().is_some_and(|git| git.url.is_some());
+            let missing = match directory.is_dir() {
+                true => "",
+                false if is_made => " (missing; it is cloned)",
+                false => " (missing; it is waited for)",
+            };
             self.entry(if at == 0 { "watches" } else { "" }, &format!("{}{missing}", directory.display()));
         }
         self.entry("picks up", &picks_up(pickup));
@@ -150,6 +159,22 @@ impl Text {
         };
         self.line(&verdict);
     }
+}
+
+/// `main of https://example.org/you/site.git, public; asked every 30s`.
+fn follows(git: &GitConfig) -> String {
+    let reference = git.reference.as_deref().unwrap_or(if git.url.is_some() { "HEAD" } else { "what is checked out" });
+    let remote = git.url.as_ref().map_or(String::new(), |url| format!(" of {url}"));
+    let subdir = git.subdir.as_ref().map_or(String::new(), |subdir| format!(", {}", subdir.display()));
+    let asked = match (git.auto_checkout, &git.url) {
+        (true, _) => {
+            let interval = i64::try_from(git.auto_checkout_interval.as_millis()).unwrap_or(i64::MAX);
+            format!("asked every {}", span(interval))
+        }
+        (false, Some(_)) => "asked at start and on `pickupd sync`".to_owned(),
+        (false, None) => "pulled by hand".to_owned(),
+    };
+    format!("{reference}{remote}{subdir}; {asked}")
 }
 
 fn picks_up(pickup: &PickupConfig) -> String {
@@ -223,7 +248,18 @@ fn pickup_value(pickup: &PickupConfig) -> Value {
         "watch": pickup.watch,
         "on_removed": pickup.on_removed,
         "delete_after_pickup": pickup.delete_after_pickup,
+        "git": pickup.git.as_deref().map(git_value),
         "deploy_to": pickup.deploy_to,
+    })
+}
+
+fn git_value(git: &GitConfig) -> Value {
+    json!({
+        "url": git.url.as_ref().map(ToString::to_string),
+        "ref": git.reference,
+        "subdir": git.subdir,
+        "auto_checkout": git.auto_checkout,
+        "transport": git.transport,
     })
 }
 

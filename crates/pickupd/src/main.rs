@@ -22,7 +22,14 @@ mod systemd;
 use self::cli::{Cli, Command};
 use self::paint::Paint;
 
+/// What a daemon calls this program with, for one piece of git work.
+const GIT_WORKER: &str = "git-worker";
+
 fn main() -> ExitCode {
+    // No command that people type: help, completions and manual pages do not know it.
+    if std::env::args_os().skip(1).eq([GIT_WORKER]) {
+        return git_worker();
+    }
     let Cli { options, command } = Cli::parse();
     let paint = Paint::on_stdout(options.color);
     let done = match command {
@@ -35,5 +42,17 @@ fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(failure) => failure.report(Paint::on_stderr(options.color)),
+    }
+}
+
+/// Serves one request of a daemon, on the standard input and output.
+fn git_worker() -> ExitCode {
+    let input = std::io::BufReader::new(std::io::stdin());
+    match pickup::serve_git_worker(input, std::io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot serve as a git worker: {error}");
+            ExitCode::FAILURE
+        }
     }
 }

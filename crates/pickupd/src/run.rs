@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::CommandFactory;
 use clap::error::ErrorKind as UsageKind;
 use pickup::config::Surroundings;
-use pickup::{Config, Engine, Error, ErrorKind, SyncOptions, control};
+use pickup::{Config, Engine, Error, ErrorKind, GitWorker, SyncOptions, control};
 use tokio::task::JoinSet;
 
 use crate::cli::{Cli, Options, Run};
@@ -76,7 +76,7 @@ async fn serve(Plan { config, follow, once }: Plan) -> Result<u8, Error> {
         "pickupd starts"
     );
     let is_followed = follow.is_some() && !once;
-    let mut builder = Engine::builder(config);
+    let mut builder = Engine::builder(config).git_worker(git_worker());
     if let Some((file, surroundings)) = follow.filter(|_| is_followed) {
         builder = builder.follow(file, surroundings);
     }
@@ -117,6 +117,19 @@ async fn serve(Plan { config, follow, once }: Plan) -> Result<u8, Error> {
             code
         }
     })
+}
+
+/// Git speaks to remotes in this program, started once more: what hangs there can be killed.
+fn git_worker() -> GitWorker {
+    // Even if another version was installed meanwhile, this leads to the program that runs.
+    let program = if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() };
+    match program {
+        Ok(program) => GitWorker::Program { program, arguments: vec!["git-worker".into()] },
+        Err(error) => {
+            tracing::warn!(%error, "git works inside the daemon: its own program cannot be found");
+            GitWorker::InProcess
+        }
+    }
 }
 
 /// Reads the configuration again and looks at everything, at each SIGHUP.

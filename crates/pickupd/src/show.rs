@@ -6,6 +6,7 @@ use jiff::{Timestamp, Zoned};
 use crate::paint::Paint;
 
 pub mod event;
+pub mod git;
 pub mod history;
 pub mod reports;
 pub mod status;

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::source::Fingerprint;
 
 mod bytes;
+mod given;
 #[cfg(test)]
 mod tests;
 

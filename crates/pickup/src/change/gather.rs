@@ -138,6 +138,17 @@ impl Gathering {
         waits.min().map(|until| until.max(batch).max(removals.unwrap_or(batch)))
     }
 
+    /// Takes out units that go another way.
+    pub(crate) fn take(&mut self, units: &BTreeSet<UnitPath>) {
+        self.dirty.retain(|unit, _| !units.contains(unit));
+        if self.dirty.is_empty() {
+            self.opened = None;
+        }
+        if !self.dirty.values().any(|held| held.noted == Noted::Gone) {
+            self.removals = None;
+        }
+    }
+
     /// Whether `unit` waits here.
     pub(crate) fn contains(&self, unit: &UnitPath) -> bool {
         self.dirty.contains_key(unit)

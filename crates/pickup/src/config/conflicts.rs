@@ -30,6 +30,7 @@ pub(crate) fn check(
     check.shared(config, &targets);
     check.outside_state(config, &targets);
     check.loops(config, &targets);
+    check.one_remote(config);
     check.deploy_to(config, surroundings);
     let Check { broken_pickups, broken_deployers, .. } = check;
     config.pickups.retain(|name, _| !broken_pickups.contains(name));
@@ -182,6 +183,32 @@ impl Check<'_, '_> {
         }
     }
 
+    /// A working tree has one remote and one branch: two entries that follow it must mean the same.
+    fn one_remote(&mut self, config: &Config) {
+        let clones = config.pickups.values().filter_map(|pickup| Some((pickup, pickup.git.as_ref()?)));
+        let mut clones: Vec<_> = clones
+            .filter_map(|(pickup, git)| Some((normalised(pickup.pickup_from.first()?), pickup, git.as_ref())))
+            .collect();
+        clones.sort_by_key(|(_, pickup, _)| self.pickup_position(&pickup.name, "git_url"));
+        let mut first: BTreeMap<(PathBuf, &str), (&PickupConfig, String)> = BTreeMap::new();
+        for (directory, pickup, git) in &clones {
+            let url = git.url.as_ref().map(|url| url.expose().to_owned());
+            for (key, said) in [("git_url", url), ("git_ref", git.reference.clone())] {
+                let Some(said) = said else { continue };
+                let (other, known) = first.entry((directory.clone(), key)).or_insert_with(|| (pickup, said.clone()));
+                if *known != said {
+                    let message = format!(
+                        "the clone {} has another `{key}` in entry `{}` already; give each its own directory, or leave \
+                         `pickup_from` out",
+                        directory.display(),
+                        shorten(&other.name)
+                    );
+                    self.pickup_error(pickup, key, message);
+                }
+            }
+        }
+    }
+
     /// Every name in `deploy_to` must be a deployer that works.
     fn deploy_to(&mut self, config: &Config, surroundings: &Surroundings) {
         for pickup in config.pickups.values() {
@@ -235,9 +262,9 @@ impl Check<'_, '_> {
     }
 }
 
-/// Whether the entry looks into directories below its own.
+/// Whether the entry looks into directories below its own. All of a working tree is git's.
 fn sees_below(pickup: &PickupConfig) -> bool {
-    pickup.recursive || pickup.unit != UnitKind::File
+    pickup.recursive || pickup.unit != UnitKind::File || pickup.git.is_some()
 }
 
 /// Stands for files of any name.

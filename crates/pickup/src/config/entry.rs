@@ -5,26 +5,13 @@ use std::path::PathBuf;
 
 use ignore::gitignore::GitignoreBuilder;
 
-use super::keys::KeySection;
+use super::keys::{self, KeySection};
 use super::problem::shorten;
 use super::reader::Reader;
-use super::{OnRemoved, PickupConfig, Symlinks, UnitKind, WatchMode};
+use super::{OnRemoved, PickupConfig, Symlinks, UnitKind, WatchMode, git};
 
-const GIT_KEYS: &[&str] = &[
-    "git_url",
-    "git_ref",
-    "git_subdir",
-    "auto_checkout_interval",
-    "git_timeout",
-    "git_depth",
-    "git_fast_forward_only",
-    "git_transport",
-    "git_username",
-    "git_password_file",
-    "git_ssh_key",
-    "git_known_hosts",
-];
-const NO_GIT: &str = "git pickups are not part of this version yet";
+const NO_DIRECTORY: &str = "is missing: which directory is to be watched?";
+const NO_REPOSITORY: &str = "is missing: name a repository in `git_url`, or the directory of a clone here";
 
 /// The entry called `name`, or `None` if anything is wrong with it.
 pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<PickupConfig> {
@@ -33,7 +20,6 @@ pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<PickupConfig> {
     if name.trim().is_empty() || name.contains(char::is_control) {
         reader.name_error("the name must not be blank or hold control characters");
     }
-    refuse_git(reader);
     let mut entry = PickupConfig::new(name, PathBuf::new());
     entry.pickup_from = directories(reader);
     read_selection(reader, &mut entry);
@@ -53,6 +39,7 @@ pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<PickupConfig> {
     if let Some(twice) = entry.deploy_to.iter().find(|name| !seen.insert(name.as_str())) {
         reader.error("deploy_to", format!("`{}` stands twice", shorten(twice)));
     }
+    entry.git = git::read(reader, &entry);
     (!reader.is_broken).then_some(entry)
 }
 
@@ -64,21 +51,11 @@ pub(super) const ON_REMOVED: &[(&str, OnRemoved)] = &[("remove", OnRemoved::Remo
 pub(super) const SYMLINKS: &[(&str, Symlinks)] =
     &[("inside", Symlinks::Inside), ("follow", Symlinks::Follow), ("skip", Symlinks::Skip)];
 
-fn refuse_git(reader: &mut Reader<'_>) {
-    for key in GIT_KEYS {
-        if reader.value(key).is_some() {
-            reader.error(key, NO_GIT);
-        }
-    }
-    if reader.boolean("auto_checkout", false) {
-        reader.error("auto_checkout", NO_GIT);
-    }
-}
-
 fn directories(reader: &mut Reader<'_>) -> Vec<PathBuf> {
     if reader.value("pickup_from").is_none() {
         if reader.value("git_url").is_none() {
-            reader.error("pickup_from", "is missing: which directory is to be watched?");
+            let is_git = keys::names(&[KeySection::Git]).any(|key| reader.value(key).is_some());
+            reader.error("pickup_from", if is_git { NO_REPOSITORY } else { NO_DIRECTORY });
         }
         return Vec::new();
     }

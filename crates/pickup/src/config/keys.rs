@@ -18,7 +18,7 @@ pub enum KeySection {
     Settings,
     /// `[hot-deploy.user.<name>]`.
     Entry,
-    /// `[hot-deploy.user.<name>]`, refused by this version.
+    /// `[hot-deploy.user.<name>]` that follows a repository.
     Git,
     /// `[deployer.<name>]` of every kind.
     Deployer,
@@ -66,8 +66,9 @@ impl KeySection {
     /// Whether this version refuses what these keys ask for.
     pub fn is_planned(self) -> bool {
         match self {
-            Self::Settings | Self::Entry | Self::Deployer | Self::Copy | Self::Release | Self::Exec => false,
-            Self::Git | Self::Process | Self::Module | Self::Http => true,
+            Self::Settings | Self::Entry | Self::Git | Self::Deployer => false,
+            Self::Copy | Self::Release | Self::Exec => false,
+            Self::Process | Self::Module | Self::Http => true,
         }
     }
 }
@@ -151,19 +152,28 @@ const ENTRY: &[Key] = &[
 ];
 
 const GIT: &[Key] = &[
-    key("git_url", "", "The repository to follow."),
-    key("git_ref", "", "The branch, tag or commit."),
-    key("git_subdir", "", "The path inside the repository that is deployed."),
-    key("auto_checkout", "false", "Whether the remote is followed on a timer."),
-    key("auto_checkout_interval", "\"30s\"", "How often the remote is asked."),
+    key("git_url", "", "The repository to follow. With `pickup_from`: a clone there. Without: a mirror of our own."),
+    key("git_ref", "", "The branch, tag or full commit id; else what the remote's `HEAD` points to."),
+    key("git_subdir", "", "The path inside the repository that is deployed; else all of it."),
+    key("auto_checkout", "false", "Whether the remote is followed on a timer; else at start and on `sync` only."),
+    key("auto_checkout_interval", "\"30s\"", "How often the remote is asked, give or take a tenth."),
     key("git_timeout", "\"120s\"", "The deadline of one whole check."),
     key("git_depth", "0", "How many commits are fetched; 0 for all."),
-    key("git_fast_forward_only", "true", "Whether a rewritten branch is refused."),
-    key("git_transport", "\"libgit2\"", "What speaks to the remote: `libgit2` or `cli`."),
-    key("git_username", "", "The user at the remote."),
-    key("git_password_file", "", "The file that holds the password or token."),
-    key("git_ssh_key", "", "The file that holds the private key."),
-    key("git_known_hosts", "", "The file that holds the accepted host keys."),
+    key("git_fast_forward_only", "true", "Whether a rewritten branch is refused and reported."),
+    key("git_transport", "\"libgit2\"", "What speaks to the remote: `libgit2`, built in, or `cli`, the `git` program."),
+    key("git_username", "", "The user at the remote; else the one in the URL."),
+    key("git_password_file", "", "The file that holds the password or token; read again at every check."),
+    key("git_ssh_key", "", "The file that holds the private key; else what the `ssh` program uses."),
+    key("git_known_hosts", "", "The file that holds the accepted host keys; else what the `ssh` program uses."),
+    key("git_ca_file", "", "A file of certificate authorities (PEM), trusted besides the system's."),
+    key("git_proxy", "", "The proxy for `http` and `https`: `http://`, `https://` or `socks5://host:port`."),
+    key(
+        "git_allow",
+        "[]",
+        "What is let through although a commit with it is refused: `submodules`, `lfs_pointers`, `case_collisions`.",
+    ),
+    key("git_files_max", "100000", "How many files a commit may hold."),
+    key("git_size_max", "\"2GiB\"", "How many bytes a fetch may bring, and a commit's files may hold."),
 ];
 
 const DEPLOYER: &[Key] = &[

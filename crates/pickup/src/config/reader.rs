@@ -13,6 +13,9 @@ use super::{Dialect, Severity};
 /// Longer waits are mistakes, and could not be added to a clock.
 const DURATION_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
+/// The largest number of bytes that a TOML integer can name.
+const SIZE_MAX: u64 = i64::MAX as u64;
+
 /// One section while its keys are read.
 pub(crate) struct Reader<'a> {
     pub(crate) section: &'a Section,
@@ -256,4 +259,21 @@ fn duration(data: &Data) -> Result<Duration, String> {
     let duration = humantime::parse_duration(written.trim());
     let duration = duration.map_err(|error| format!("{EXPECTED}, found `{}`: {error}", shorten(written)))?;
     if duration > DURATION_MAX { Err("expected a duration of at most 100 years".into()) } else { Ok(duration) }
+}
+
+/// A size above zero.
+pub(crate) fn size(data: &Data) -> Result<u64, String> {
+    const EXPECTED: &str = "expected a size above zero such as `10GiB`";
+    let size = match data {
+        Data::Integer(digits, radix) => u64::from_str_radix(digits, *radix).ok(),
+        data => {
+            let written = text(data).map_err(|_| format!("{EXPECTED}, found {}", data.describe()))?;
+            written.trim().parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64())
+        }
+    };
+    let size = size.filter(|size| (1..=SIZE_MAX).contains(size));
+    size.ok_or_else(|| match data {
+        Data::Text(written) => format!("{EXPECTED}, found `{}`", shorten(written)),
+        _ => EXPECTED.into(),
+    })
 }

@@ -3,10 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::document::{Data, Document, Section, SectionKind};
+use super::document::{Document, Section, SectionKind};
 use super::keys::KeySection;
-use super::problem::{Place, Problems, shorten};
-use super::reader::{Reader, text};
+use super::problem::{Place, Problems};
+use super::reader::{Reader, size};
 use super::surroundings::Surroundings;
 use super::{
     Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, Dialect, LogFormat, PickupConfig, Settings,
@@ -16,9 +16,6 @@ use super::{
 pub(super) const DEFAULT: &str = "default";
 const DEFAULT_DIRECTORY: &str = "pickup/incoming/services";
 const DEFAULT_INTO: &str = "deployed/{pickup}";
-
-/// The largest number of bytes that a TOML integer can name.
-const STORE_MAX: u64 = i64::MAX as u64;
 
 /// Makes a configuration of what was read. `surroundings` are settled.
 pub(crate) fn resolve(
@@ -161,22 +158,6 @@ fn read_settings(mut reader: Reader<'_>, settings: &mut Settings) {
     settings.log_format = reader.choice("log_format", settings.log_format, LOG_FORMATS);
     settings.keep_history = reader.interval("keep_history", settings.keep_history);
     settings.store_max = reader.read("store_max", size).unwrap_or(settings.store_max);
-}
-
-fn size(data: &Data) -> Result<u64, String> {
-    const EXPECTED: &str = "expected a size above zero such as `10GiB`";
-    let size = match data {
-        Data::Integer(digits, radix) => u64::from_str_radix(digits, *radix).ok(),
-        data => {
-            let written = text(data).map_err(|_| format!("{EXPECTED}, found {}", data.describe()))?;
-            written.trim().parse::<bytesize::ByteSize>().ok().map(|size| size.as_u64())
-        }
-    };
-    let size = size.filter(|size| (1..=STORE_MAX).contains(size));
-    size.ok_or_else(|| match data {
-        Data::Text(written) => format!("{EXPECTED}, found `{}`", shorten(written)),
-        _ => EXPECTED.into(),
-    })
 }
 
 /// Where an entry deploys to `default` and nobody says what that is, it is a copy beside the configuration.

@@ -7,6 +7,7 @@ use super::{Config, Problem, Surroundings};
 
 mod dialects;
 mod example;
+mod git;
 mod properties;
 mod rules;
 mod zato;

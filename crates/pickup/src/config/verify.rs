@@ -41,7 +41,7 @@ pub(crate) fn write(check: &VerifyCheck) -> String {
 }
 
 /// Whether `text` is `host:port`, or only `host` where the port may be left out.
-fn authority(text: &str, needs_port: bool) -> Result<(), String> {
+pub(super) fn authority(text: &str, needs_port: bool) -> Result<(), String> {
     let after_bracket = text.find(']').map_or(0, |at| at + 1);
     let (host, port) = match text.get(after_bracket..).and_then(|rest| rest.rfind(':')) {
         Some(colon) => (&text[..after_bracket + colon], Some(&text[after_bracket + colon + 1..])),

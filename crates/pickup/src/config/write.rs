@@ -1,15 +1,15 @@
 //! A configuration in, TOML text out that means the same.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::entry::{ON_REMOVED, SYMLINKS, UNITS, WATCHES};
 use super::keys::{self, KeySection};
 use super::resolve::LOG_FORMATS;
 use super::{
-    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, PickupConfig, ReleaseConfig,
-    Settings, deployer, verify,
+    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, PickupConfig,
+    ReleaseConfig, Settings, address, deployer, git, verify,
 };
 
 impl Config {
@@ -67,6 +67,8 @@ impl Writer {
         self.line(&format!("\n[hot-deploy.user.{}]", pickup_name(&pickup.name)));
         let directories: Vec<_> = pickup.pickup_from.iter().map(|directory| path(directory)).collect();
         match directories.as_slice() {
+            // A mirror has none.
+            [] if pickup.git.is_some() => {}
             [directory] => self.key("pickup_from", directory),
             directories => self.key("pickup_from", format!("[{}]", directories.join(", "))),
         }
@@ -86,8 +88,52 @@ impl Writer {
         self.key_unless("on_removed", &pickup.on_removed, &default.on_removed, |removed| chosen(*removed, ON_REMOVED));
         self.key_unless("delete_after_pickup", &pickup.delete_after_pickup, &false, bool::to_string);
         self.key_unless("symlinks", &pickup.symlinks, &default.symlinks, |symlinks| chosen(*symlinks, SYMLINKS));
+        if let Some(git) = &pickup.git {
+            self.git(git);
+        }
         self.key_unless("deploy_to", &pickup.deploy_to, &default.deploy_to, |texts| list(texts));
         self.key_unless("enabled", &pickup.enabled, &true, bool::to_string);
+    }
+
+    fn git(&mut self, git: &GitConfig) {
+        let default = GitConfig::default();
+        let path_key = |text: &mut Self, key, file: &Option<PathBuf>| {
+            if let Some(file) = file {
+                text.key(key, path(file));
+            }
+        };
+        let text_key = |writer: &mut Self, key, text: &Option<String>| {
+            if let Some(text) = text {
+                writer.key(key, quoted(text));
+            }
+        };
+        if let Some(url) = &git.url {
+            self.key("git_url", quoted(&address::write(url)));
+        }
+        text_key(self, "git_ref", &git.reference);
+        if let Some(subdir) = &git.subdir {
+            self.key("git_subdir", quoted(&subdir.to_string_lossy()));
+        }
+        // One key at least says that this is a git entry.
+        self.key("auto_checkout", git.auto_checkout.to_string());
+        let (interval, usual) = (&git.auto_checkout_interval, &default.auto_checkout_interval);
+        self.key_unless("auto_checkout_interval", interval, usual, duration);
+        self.key_unless("git_timeout", &git.timeout, &default.timeout, duration);
+        self.key_unless("git_depth", &git.depth, &default.depth, u32::to_string);
+        self.key_unless("git_fast_forward_only", &git.fast_forward_only, &true, bool::to_string);
+        self.key_unless("git_transport", &git.transport, &default.transport, |kind| chosen(*kind, git::TRANSPORTS));
+        text_key(self, "git_username", &git.username);
+        path_key(self, "git_password_file", &git.password_file);
+        path_key(self, "git_ssh_key", &git.ssh_key);
+        path_key(self, "git_known_hosts", &git.known_hosts);
+        path_key(self, "git_ca_file", &git.ca_file);
+        text_key(self, "git_proxy", &git.proxy);
+        if !git.allow.is_empty() {
+            let names: Vec<_> = git.allow.iter().map(|allowed| chosen(*allowed, git::ALLOWED)).collect();
+            self.key("git_allow", format!("[{}]", names.join(", ")));
+        }
+        self.key_unless("git_files_max", &git.files_max, &default.files_max, usize::to_string);
+        self.key_unless("git_size_max", &git.size_max, &default.size_max, |bytes| size(*bytes));
     }
 
     fn deployer(&mut self, deployer: &DeployerConfig) {

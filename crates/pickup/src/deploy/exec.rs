@@ -17,6 +17,7 @@ use crate::deploy::program::{self, Program, variable};
 use crate::deploy::{Context, Deployer, Scope, Unit};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{self, UnitPath};
+use crate::source::git::Revision;
 
 /// The exit status that means "try again later": `EX_TEMPFAIL` of `sysexits.h`.
 const EXIT_TRY_LATER: i32 = 75;
@@ -91,6 +92,11 @@ impl Exec {
         env.push(variable("PICKUP_GENERATION", unit.generation.to_string()));
         env.push(("PICKUP_PATH".into(), path.map(Into::into)));
         env.push(("PICKUP_DIGEST".into(), digest.map(Into::into)));
+        // What is `None` is taken out of the environment that is inherited.
+        let revision = unit.revision.as_ref();
+        let previous = revision.and_then(|revision| revision.previous.as_ref());
+        env.push(("PICKUP_COMMIT".into(), revision.map(|revision| revision.commit.clone().into())));
+        env.push(("PICKUP_PREVIOUS_COMMIT".into(), previous.map(|previous| previous.clone().into())));
         env
     }
 }
@@ -191,6 +197,8 @@ fn discard(directory: &Path) -> Result<()> {
 struct Request<'a> {
     pickup: &'a str,
     generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<&'a Revision>,
     changes: Vec<RequestedChange<'a>>,
 }
 
@@ -221,7 +229,12 @@ fn request(unit: &Unit, path: Option<&Path>) -> Result<Vec<u8>> {
             size: change.content.as_ref().map(Content::size),
         }
     });
-    let request = Request { pickup: &unit.pickup, generation: unit.generation, changes: changes.collect() };
+    let request = Request {
+        pickup: &unit.pickup,
+        generation: unit.generation,
+        revision: unit.revision.as_deref(),
+        changes: changes.collect(),
+    };
     serde_json::to_vec(&request).map_err(|error| Error::deploy("write the change set as JSON").caused_by(error))
 }
 

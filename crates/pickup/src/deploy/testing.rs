@@ -89,6 +89,7 @@ pub(crate) fn removed(path: impl AsRef<Path>) -> Unit {
         previous: None,
         generation: 7,
         changes: Arc::new([]),
+        revision: None,
     }
 }
 
@@ -103,5 +104,6 @@ fn unit(path: impl AsRef<Path>, content: Content, generation: u64) -> Unit {
         previous: None,
         generation,
         changes: Arc::new([change]),
+        revision: None,
     }
 }

@@ -10,6 +10,7 @@ use crate::deploy::expand::Values;
 use crate::deploy::program::{self, Program};
 use crate::deploy::{Context, Unit};
 use crate::error::{Error, Result};
+use crate::tls;
 
 /// The pause after the first attempt; it doubles.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -99,6 +100,7 @@ async fn answers(url: &str) -> std::result::Result<(), String> {
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(ATTEMPT_MAX)
+        .tls_backend_preconfigured(tls::stranger().map_err(|error| chain(&error))?)
         .build()
         .map_err(|error| chain(&error))?;
     let response = client.get(url).send().await.map_err(|error| chain(&error.without_url()))?;

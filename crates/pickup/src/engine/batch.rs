@@ -1,25 +1,24 @@
-//! Stages 4 and 5 of one pickup: closing a change set, handing its plan to the lane, and what comes back.
+//! Stages 4 and 5 of one pickup: closing a change set, and handing its plan to the lane.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::failures::TRANSIENT_MAX;
-use super::pickup::{Done, Paused, Pickup, Work};
+use super::pickup::{Paused, Pickup, Root, Work};
 use super::shared::Bound;
-use super::transaction::{GroupResult, Outcome, elapsed_ms};
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content, TreeFile, compare, doubt};
 use crate::config::{OnRemoved, UnitKind};
 use crate::deploy::{Unit, Verdict};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::event::EventKind;
-use crate::journal::{KnownFile, Origin};
+use crate::journal::Origin;
 use crate::path::UnitPath;
-use crate::plan::{Plan, Route, plan};
-use crate::source::{Fingerprint, Place};
+use crate::plan::{Aim, Plan, Route, plan};
+use crate::source::Place;
+use crate::source::git::Revision;
 
 /// How many units a change set holds where each is a transaction of its own: the first are live before the last are
 /// planned, and memory is bounded.
@@ -83,12 +82,19 @@ impl Pickup {
         if !self.may_deploy() || self.is_stopping {
             return;
         }
+        if self.is_git_blocked() {
+            return;
+        }
+        if let Some(ready) = self.take_ready() {
+            return self.close_commit(ready);
+        }
         let unsettled = self.unsettled_units();
         let mut closed = self.gathering.close(now, !unsettled.is_empty(), |unit| unsettled.contains(unit));
         if closed.is_empty() {
             return;
         }
-        if self.is_by_unit() {
+        let revision = self.revision_of_change();
+        if self.is_by_unit() && revision.is_none() {
             self.clear_the_way(now, &mut closed);
             // Removals stay together: whether they are believed depends on how many there are.
             let puts = closed.iter().filter(|unit| self.is_wanted(unit));
@@ -98,19 +104,39 @@ impl Pickup {
             }
         } else {
             // All or nothing: what failed together is tried together with what is new.
-            closed.extend(self.failures.keys().cloned());
-            self.failures.values_mut().for_each(|failure| failure.is_due = true);
+            self.take_failed(&mut closed);
         }
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
         self.doubt_removals(&mut changes);
+        self.start_if_any(changes, &closed, revision);
+    }
+
+    /// What failed is tried together with what is new.
+    fn take_failed(&mut self, closed: &mut BTreeSet<UnitPath>) {
+        closed.extend(self.failures.keys().cloned());
+        self.failures.values_mut().for_each(|failure| failure.is_due = true);
+    }
+
+    /// A commit is a change set of its own: whoever made it meant each removal in it.
+    fn close_commit(&mut self, mut closed: BTreeSet<UnitPath>) {
+        self.take_failed(&mut closed);
+        let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
+        if self.config.on_removed == OnRemoved::Keep {
+            changes.retain(|change| change.kind != ChangeKind::Removed);
+        }
+        let revision = self.revision_of_change();
+        self.start_if_any(changes, &closed, revision);
+    }
+
+    fn start_if_any(&mut self, mut changes: Vec<Change>, closed: &BTreeSet<UnitPath>, revision: Option<Arc<Revision>>) {
         changes.retain(|change| !self.is_quarantined(change) && !self.is_refused_already(change));
         if changes.is_empty() {
-            for unit in &closed {
+            for unit in closed {
                 self.since.remove(unit);
             }
-            return;
+            return self.commit_is_live();
         }
-        self.start(changes, Origin::Change, None);
+        self.start(changes, Origin::Change, None, revision);
     }
 
     /// Where a file became a directory, or a directory a file, the old is taken away in this change set, whatever the
@@ -145,6 +171,7 @@ impl Pickup {
         changes: Vec<Change>,
         origin: Origin,
         rollback: Option<oneshot::Sender<Result<u64>>>,
+        revision: Option<Arc<Revision>>,
     ) {
         let next = self.shared.journal().next_generation(&self.config.name);
         let generation = match next {
@@ -156,12 +183,12 @@ impl Pickup {
         for unit in &self.in_hand {
             self.touched.remove(unit);
         }
-        let plan = self.plan(changes, generation);
+        let plan = self.plan(changes, generation, revision.as_ref());
         self.is_busy = true;
-        self.spawn_deployment(plan, Work::Deploy { generation, origin, since, rollback });
+        self.spawn_deployment(plan, Work::Deploy { generation, origin, since, rollback, revision });
     }
 
-    fn plan(&self, changes: Vec<Change>, generation: u64) -> Plan {
+    fn plan(&self, changes: Vec<Change>, generation: u64, revision: Option<&Arc<Revision>>) -> Plan {
         let accept = |bound: &Bound| {
             let deployer = bound.deployer.clone();
             move |unit: &Unit| -> Verdict { deployer.accepts(unit) }
@@ -171,7 +198,8 @@ impl Pickup {
         for (bound, accepts) in self.deployers.iter().zip(&accepts) {
             routes.push(Route { deployer: &bound.name, scope: bound.deployer.scope(), accepts });
         }
-        let plan = plan(&self.config.name, generation, changes, &self.live, &routes);
+        let aim = Aim { pickup: &self.config.name, generation, revision };
+        let plan = plan(aim, changes, &self.live, &routes);
         for refusal in &plan.refusals {
             let (unit, deployer, reason) = (refusal.unit.clone(), refusal.deployer.clone(), refusal.reason.clone());
             tracing::info!(pickup = self.config.name, %unit, deployer, reason, "refused");
@@ -194,7 +222,7 @@ impl Pickup {
         self.seen_removed.retain(|unit| !gone.contains(unit));
         let is_kept = self.config.on_removed == OnRemoved::Keep || self.config.delete_after_pickup;
         // A root that is not there says nothing about what was in it; its return is a rescan.
-        let is_unavailable = self.roots.iter().any(|root| root.real().is_none());
+        let is_unavailable = self.roots.iter().any(Root::is_unavailable);
         if is_kept || is_unavailable {
             return changes.retain(|change| change.kind != ChangeKind::Removed);
         }
@@ -235,217 +263,4 @@ impl Pickup {
             }
         }
     }
-
-    /// The lane is free again.
-    pub(super) fn done(&mut self, now: Instant, done: Done) {
-        self.is_busy = false;
-        let in_hand = std::mem::take(&mut self.in_hand);
-        self.owed = done.owed;
-        let result = match (done.work, done.result) {
-            (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.drifted)),
-            (Work::Deploy { generation, origin, since, rollback }, Ok(outcomes)) => {
-                self.applied(now, generation, &since, &outcomes);
-                if let (Some(reply), Origin::Rollback { to }) = (rollback, origin) {
-                    self.answer_rollback(to, &outcomes, reply);
-                }
-                Ok(())
-            }
-            (Work::Deploy { rollback, .. }, Err(error)) => match rollback {
-                Some(rollback) => {
-                    // Whoever asked is gone: nobody to tell.
-                    let _ = rollback.send(Err(error));
-                    Ok(())
-                }
-                None => Err(error),
-            },
-        };
-        match result {
-            Ok(()) => {
-                self.pause = Duration::ZERO;
-                if self.owed.is_empty() {
-                    self.healed();
-                }
-            }
-            Err(error) if error.kind() == ErrorKind::Cancelled => {}
-            Err(error) => self.put_off(&in_hand, &error),
-        }
-        if let Some((to, reply)) = self.pending_rollback.take() {
-            self.roll_back(to, reply);
-        }
-    }
-
-    /// The engine itself could not work: everything waits a little and is tried again.
-    pub(super) fn put_off(&mut self, units: &BTreeSet<UnitPath>, error: &Error) {
-        self.troubled(&error.to_string());
-        let now = self.shared.now();
-        self.pause = (self.pause * 2).clamp(Duration::from_millis(500), TRANSIENT_MAX);
-        self.pause_until = Some(now + self.pause);
-        for unit in units {
-            self.since.entry(unit.clone()).or_insert(now);
-            // A change that differs in nothing was asked for by a touch or a drift, and still is.
-            self.touched.insert(unit.clone());
-            self.gathering.note(now, unit.clone(), Noted::Complete);
-        }
-    }
-
-    fn applied(&mut self, now: Instant, generation: u64, since: &HashMap<UnitPath, Instant>, outcomes: &[Outcome]) {
-        for outcome in outcomes {
-            match &outcome.result {
-                GroupResult::Applied(deployers) => {
-                    self.generation = Some(generation);
-                    self.last_success = Some(self.shared.now_ms());
-                    for change in outcome.changes.iter() {
-                        let took = since.get(&change.path).map_or(0, |since| elapsed_ms(*since, now));
-                        self.went_live(change, generation, deployers, took);
-                    }
-                }
-                GroupResult::Refused => {
-                    for change in outcome.changes.iter() {
-                        if let Some(content) = &change.content {
-                            self.unrouted.insert(change.path.clone(), content.clone());
-                        }
-                    }
-                }
-                GroupResult::RolledBack { deployer, cause, output, is_transient } => {
-                    let retry = self.failed(now, outcome, deployer, cause, *is_transient);
-                    let units: Vec<UnitPath> = outcome.changes.iter().map(|change| change.path.clone()).collect();
-                    let shown = units.iter().map(UnitPath::to_string).collect::<Vec<_>>().join(", ");
-                    let retry_in = retry.map(|retry| elapsed_ms(now, retry));
-                    tracing::error!(
-                        pickup = self.config.name,
-                        units = shown,
-                        generation,
-                        cause,
-                        output,
-                        retry_in_ms = retry_in,
-                        "failed; the old version stays"
-                    );
-                    let (cause, output) = (cause.clone(), output.clone());
-                    let kind = EventKind::RolledBack { units, generation, cause, output, retry_in };
-                    self.shared.publish(&self.config.name, kind);
-                }
-                GroupResult::Stuck { cause, undo_errors } => {
-                    self.failed_for_good(outcome, cause, undo_errors);
-                    let units = outcome.changes.iter().map(|change| change.path.clone()).collect();
-                    tracing::error!(
-                        pickup = self.config.name,
-                        generation,
-                        cause,
-                        ?undo_errors,
-                        "stuck; somebody has to look"
-                    );
-                    let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
-                    let kind = EventKind::Stuck { units, generation, cause, undo_errors };
-                    self.shared.publish(&self.config.name, kind);
-                }
-            }
-        }
-        self.save_known();
-    }
-
-    fn went_live(&mut self, change: &Change, generation: u64, deployers: &[String], took: u64) {
-        let name = &self.config.name;
-        let (unit, kind) = (change.path.clone(), change.kind);
-        let digest = change.content.as_ref().map(Content::digest);
-        let short = digest.map(|digest| digest.short()).unwrap_or_default();
-        let word = if change.kind == ChangeKind::Removed { "removed" } else { "deployed" };
-        tracing::info!(
-            pickup = name, %unit, change = kind.as_str(), deployers = deployers.join(","), generation,
-            digest = short, took_ms = took, "{word}"
-        );
-        let deployers = deployers.to_vec();
-        let deployed = EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took };
-        self.shared.publish(name, deployed);
-        for waiter in &mut self.waiters {
-            waiter.report.deployed += 1;
-        }
-        self.forgive(&unit);
-        self.unrouted.remove(&unit);
-        match &change.content {
-            Some(content) => {
-                self.shared.unpin(content);
-                self.live.insert(unit.clone(), content.clone());
-                if self.config.delete_after_pickup {
-                    self.delete_source(&unit);
-                }
-            }
-            None => {
-                self.live.remove(&unit);
-            }
-        }
-    }
-
-    pub(super) fn delete_if_live(&mut self, unit: &UnitPath) {
-        let wanted = self.wanted(unit);
-        let is_live = wanted.is_some_and(|wanted| self.live.get(unit).is_some_and(|live| live.is_same(&wanted)));
-        if is_live {
-            self.delete_source(unit);
-        }
-    }
-
-    /// It is there again: nothing has to be confirmed.
-    pub(super) fn unpause(&mut self, unit: &UnitPath) {
-        if let Some(paused) = &mut self.paused {
-            paused.units.remove(unit);
-            if paused.units.is_empty() {
-                self.paused = None;
-            }
-        }
-    }
-
-    /// Takes a deployed unit out of the pickup directory, unless somebody changed it since.
-    fn delete_source(&mut self, unit: &UnitPath) {
-        let places: Vec<Place> =
-            self.known.keys().filter(|place| self.unit_of(&place.path) == *unit).cloned().collect();
-        for place in places {
-            let Some(real) = self.roots[place.root].real() else { continue };
-            let path = real.join(place.path.as_path());
-            let is_ours = self.known.get(&place).is_some_and(|known| lstat(&path) == Some(known.fingerprint));
-            if !is_ours {
-                continue;
-            }
-            match remove_file(&path) {
-                Ok(()) => {
-                    self.known.remove(&place);
-                    self.unsaved.insert(place);
-                }
-                Err(error) => {
-                    tracing::warn!(pickup = self.config.name, path = %path.display(), %error, "cannot remove the file that was picked up");
-                }
-            }
-        }
-    }
-
-    /// Tells the journal which files were seen, so that the next start need not read them again.
-    pub(super) fn save_known(&mut self) {
-        if self.unsaved.is_empty() {
-            return;
-        }
-        let (mut seen, mut gone) = (Vec::new(), Vec::new());
-        for place in &self.unsaved {
-            match self.known.get(place) {
-                // A racy fingerprint must not outlive the process: what hides behind it would never be found.
-                Some(known) if !known.is_racy => {
-                    let (fingerprint, digest) = (known.fingerprint, known.digest);
-                    seen.push(KnownFile { place: place.clone(), fingerprint, digest });
-                }
-                Some(_) | None => gone.push(place.clone()),
-            }
-        }
-        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone);
-        match saved {
-            Ok(()) => self.unsaved.clear(),
-            Err(error) => self.troubled(&error.to_string()),
-        }
-    }
-}
-
-fn lstat(path: &Path) -> Option<Fingerprint> {
-    #[expect(clippy::disallowed_methods, reason = "what was picked up is deleted only if it is still the same file")]
-    std::fs::symlink_metadata(path).ok().map(|metadata| Fingerprint::of(&metadata))
-}
-
-#[expect(clippy::disallowed_methods, reason = "`delete_after_pickup` asks for it")]
-fn remove_file(path: &Path) -> std::io::Result<()> {
-    std::fs::remove_file(path)
 }

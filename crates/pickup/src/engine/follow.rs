@@ -89,7 +89,9 @@ fn watch(watcher: &Watcher, file: &Path, changed: Arc<Notify>) -> bool {
     let subscriber = watcher.subscribe(Arc::new(move |notice| match notice {
         // It is not only exchanged: some editors write into the file that is there.
         Notice::Entry { place, .. } if place.path.file_name().is_some_and(|entry| entry != name) => {}
-        Notice::Entry { .. } | Notice::Anchor { .. } | Notice::Overflow => changed.notify_one(),
+        Notice::Entry { .. } | Notice::Anchor { .. } | Notice::Repository { .. } | Notice::Overflow => {
+            changed.notify_one();
+        }
     }));
     let target = Target::Directory(Place { root: 0, path: UnitPath::root() });
     watcher.watch(subscriber, &[(directory.to_path_buf(), target)]).is_empty()

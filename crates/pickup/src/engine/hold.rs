@@ -1,6 +1,7 @@
 //! The beginning of a pickup, and making an earlier generation live.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -13,12 +14,15 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::journal::{Origin, Outcome as Recorded};
 use crate::path::UnitPath;
+use crate::source::git::Revision;
 
 impl Pickup {
     /// Loads what the journal knows, starts recovery, and takes the first look.
     pub(super) fn begin(&mut self) -> Result<()> {
         let now = self.shared.now();
         self.spawn_recovery();
+        self.follow_remote();
+        self.load_followed()?;
         for file in self.shared.journal().known(&self.config.name)? {
             if file.place.root < self.roots.len() && self.shared.store.contains(&file.digest) {
                 let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
@@ -82,6 +86,9 @@ impl Pickup {
         }
         self.note_differences(now);
         self.note_lost_units(now);
+        if self.gathering.len() == 0 {
+            self.commit_is_live();
+        }
         Ok(())
     }
 
@@ -116,7 +123,8 @@ impl Pickup {
                 if changes.is_empty() {
                     drop(reply.send(self.hold(to).map(|()| to)));
                 } else {
-                    self.start(changes, Origin::Rollback { to }, Some(reply));
+                    let revision = self.revision_of_generation(to);
+                    self.start(changes, Origin::Rollback { to }, Some(reply), revision);
                 }
             }
         }
@@ -148,6 +156,19 @@ impl Pickup {
             self.shared.check_stored(content)?;
         }
         Ok((to, target))
+    }
+
+    /// The commit that was live in a generation, with what is live now before it.
+    fn revision_of_generation(&self, generation: u64) -> Option<Arc<Revision>> {
+        let recorded = self.shared.journal().revision_at(&self.config.name, generation);
+        let previous = self.live_revision.as_ref().map(|live| live.commit.clone());
+        match recorded {
+            Ok(revision) => revision.map(|revision| Arc::new(Revision { previous, ..revision })),
+            Err(error) => {
+                tracing::warn!(pickup = self.config.name, %error, "cannot tell which commit it was");
+                None
+            }
+        }
     }
 
     pub(super) fn answer_rollback(&mut self, to: u64, outcomes: &[Outcome], reply: oneshot::Sender<Result<u64>>) {

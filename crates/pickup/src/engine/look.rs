@@ -49,6 +49,7 @@ impl Pickup {
                         hints.retain(|place, _| place.root != root);
                     }
                 }
+                Notice::Repository { root } => self.told_of_repository(root),
                 Notice::Overflow => {
                     let reason = "the kernel's event queue overflowed";
                     tracing::warn!(pickup = self.config.name, "{reason}; everything is compared again");
@@ -168,7 +169,7 @@ impl Pickup {
         self.links.note(link, hops);
     }
 
-    fn refuse(&mut self, place: Place, reason: String) {
+    pub(super) fn refuse(&mut self, place: Place, reason: String) {
         if self.refused.get(&place) != Some(&reason) {
             tracing::info!(pickup = self.config.name, path = %place.path, reason, "left alone");
             self.refused.insert(place, reason);
@@ -254,7 +255,20 @@ impl Pickup {
             // Its pin, if it still has one: nobody will deploy what it was.
             self.shared.store.unpin(&known.digest);
         }
-        if let Some(known) = known
+        if let Some(known) = known.filter(|known| known.fingerprint.is_committed()) {
+            let is_same = known.digest == digest && known.fingerprint.mode == fingerprint.mode;
+            let is_rewritten = known.digest != digest && self.is_committed(&place);
+            if is_rewritten {
+                self.known.insert(place.clone(), known);
+                self.shared.store.unpin(&digest);
+            }
+            if is_same || is_rewritten {
+                if !self.gathering.contains(&unit) {
+                    self.since.remove(&unit);
+                }
+                return;
+            }
+        } else if let Some(known) = known
             && known.digest == digest
             && known.fingerprint.mode == fingerprint.mode
         {

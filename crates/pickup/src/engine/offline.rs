@@ -3,12 +3,14 @@
 use std::path::Path;
 
 use super::pickup::unit_of;
-use super::status::{Explanation, Failed, LastError, PickupStatus, State, Verdict, described, left_alone, times};
+use super::status::{Failed, LastError, PickupStatus, State};
+use super::why::{Explanation, Verdict, described, left_alone, times};
 use crate::config::{Config, PickupConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Deployment, Journal};
 use crate::path::UnitPath;
 use crate::source::Place;
+use crate::source::git::GitStatus;
 use crate::source::ignore::Rules;
 
 /// The records in a state directory, for reading while no engine runs.
@@ -53,6 +55,7 @@ impl Records {
         if let Some(generation) = status.generation {
             status.units = self.0.contents_at(name, generation)?.len();
         }
+        status.git = self.0.live_revision(name)?.map(GitStatus::recorded);
         let history = self.0.history(Some(name), 100)?;
         let applied = |deployment: &&Deployment| matches!(deployment.outcome, crate::journal::Outcome::Applied);
         status.last_success = history.iter().find(applied).and_then(|deployment| deployment.finished_at);
@@ -159,4 +162,57 @@ fn rules(pickup: &PickupConfig, place: &Place, directory: &Path) -> Result<Rules
         above = at.parent();
     }
     Ok(rules)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::change::{Change, ChangeKind};
+    use crate::deploy::Unit;
+    use crate::journal::{CommittedGroup, IntendedGroup, IntendedStep, Intent, LiveChange, Origin, StagedStep};
+    use crate::source::git::Revision;
+
+    #[test]
+    fn without_a_daemon_the_commit_that_is_live_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut journal, _) = Journal::open(dir.path(), None, 0).unwrap();
+        let revision = Arc::new(Revision {
+            commit: "a".repeat(40),
+            branch: Some("main".into()),
+            author: "A".into(),
+            subject: "s".into(),
+            committed_at: 1,
+            previous: None,
+        });
+        let change =
+            Change { path: UnitPath::root().join("x"), kind: ChangeKind::Removed, content: None, previous: None };
+        let unit = Unit {
+            pickup: "app".into(),
+            path: change.path.clone(),
+            change: change.kind,
+            content: None,
+            previous: None,
+            generation: 1,
+            changes: Arc::new([change]),
+            revision: Some(revision.clone()),
+        };
+        let step = IntendedStep { deployer: "copy".into(), config_digest: String::new(), unit, old: None };
+        let intent = Intent {
+            pickup: "app".into(),
+            generation: 1,
+            origin: Origin::Change,
+            revision: Some(revision.clone()),
+            groups: vec![IntendedGroup { steps: vec![step] }],
+        };
+        let id = journal.intend(&intent, 0).unwrap();
+        journal.staged(id, &[StagedStep { group: 0, step: 0, receipt: None }]).unwrap();
+        let live = vec![LiveChange { step: 0, receipt: None }];
+        journal.committed(id, &[CommittedGroup { group: 0, live }], 0).unwrap();
+        drop(journal);
+        let status = Records::open(dir.path()).unwrap().status(Some("app")).unwrap().remove(0);
+        let git = status.git.unwrap();
+        assert_eq!((git.live, git.follows.as_str()), (Some(Revision::clone(&revision)), "main"));
+    }
 }

@@ -11,11 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 use globset::GlobSet;
 use tokio::sync::oneshot;
 
+use super::git::commits::Follow;
+use super::git::import::Delivery;
+use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
 use super::links::Links;
 use super::shared::{Bound, Shared};
-use super::status::{Explanation, PickupStatus, SyncReport};
+use super::status::{PickupStatus, SyncReport};
 use super::transaction::{Outcome, Owed};
+use super::why::Explanation;
 use crate::capture::Digest;
 use crate::change::Content;
 use crate::change::Doubt;
@@ -26,6 +30,7 @@ use crate::error::Result;
 use crate::journal::{Origin, Quarantined};
 use crate::path::UnitPath;
 use crate::settle::Settle;
+use crate::source::git::Revision;
 use crate::source::ignore::Rules;
 use crate::source::probe::Probe;
 use crate::source::watch::Subscriber;
@@ -41,6 +46,10 @@ pub(super) enum Message {
     },
     /// The lane is free again.
     Done(Done),
+    /// The remote of the entry was asked.
+    Checked(Checked),
+    /// A commit is in the content store, or could not be brought there.
+    Imported(Delivery),
     Status(oneshot::Sender<PickupStatus>),
     Explain(PathBuf, oneshot::Sender<Option<Explanation>>),
     Rollback {
@@ -75,6 +84,8 @@ pub(super) enum Work {
         origin: Origin,
         since: HashMap<UnitPath, Instant>,
         rollback: Option<oneshot::Sender<Result<u64>>>,
+        /// The commit it comes from, if it comes from one.
+        revision: Option<Arc<Revision>>,
     },
 }
 
@@ -100,6 +111,8 @@ pub(super) struct Root {
     pub polling: Option<String>,
     /// Whether all of it was listed since it is there: what a later listing misses went before our eyes.
     pub is_listed: bool,
+    /// Whether it is a bare repository in the state directory, and no directory of files.
+    pub is_mirror: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +188,12 @@ pub(super) struct Pickup {
     pub refused: BTreeMap<Place, String>,
     /// The symlinks among what is known or refused.
     pub links: Links,
+    /// The roots that are git repositories.
+    pub follows: BTreeMap<usize, Follow>,
+    /// The roots of which it is known whether they lie in a clone.
+    pub sought: BTreeSet<usize>,
+    /// The commit that is live, if it is known.
+    pub live_revision: Option<Revision>,
     /// What was acknowledged, by unit.
     pub live: BTreeMap<UnitPath, Content>,
     pub generation: Option<u64>,
@@ -241,6 +260,7 @@ impl Pickup {
         self.hear(now, mail.notices);
         self.look_at_due(now);
         self.rescan_due(now);
+        self.look_at_repositories(now);
         self.close_change_set();
         self.answer_waiters();
     }
@@ -250,10 +270,11 @@ impl Pickup {
             return None;
         }
         let retry = self.next_retry();
-        let gathered = if self.may_deploy() { self.gathering_deadline() } else { None };
+        let gathered = if self.may_deploy() && !self.is_git_blocked() { self.gathering_deadline() } else { None };
         [
             Some(self.next_rescan),
             self.next_poll,
+            self.next_git_deadline(),
             self.settle.next_deadline(),
             self.relook.first().map(|(at, _)| *at),
             gathered,
@@ -283,9 +304,12 @@ impl Pickup {
                     self.take_up_paused(now);
                 }
                 self.rescan_all(now);
+                self.ask_remote();
                 self.waiters.push(Waiter { reply, report: SyncReport::new(&self.config.name), until_final });
             }
             Message::Done(done) if done.start == self.start => self.done(now, done),
+            Message::Checked(checked) => self.checked(now, checked),
+            Message::Imported(delivery) => self.imported(now, delivery),
             // The lane of an earlier start; recovery waited for it.
             Message::Done(_) => {}
             // A caller that gave up waiting is no error, here and below.

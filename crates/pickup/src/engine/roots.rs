@@ -76,6 +76,9 @@ impl Pickup {
 
     /// Resolves the root, says so if it came or went, and keeps watch over the way to it.
     fn find_root(&mut self, root: usize) {
+        if self.roots[root].is_mirror {
+            return;
+        }
         // Once more after each change: what happens while the watches are exchanged is seen by the look that follows.
         loop {
             self.anchor(root);
@@ -87,6 +90,7 @@ impl Pickup {
             // Watches of a former directory tell of paths that are not ours any more.
             self.shared.watcher.forget_root(self.subscriber, root);
             self.roots[root].unwatched.clear();
+            self.forget_clone(root);
             self.roots[root].is_listed = false;
             self.roots[root].state = state;
             self.roots[root].polling = self.polls(root);
@@ -336,6 +340,17 @@ impl Root {
             directories: 0,
             polling: None,
             is_listed: false,
+            is_mirror: false,
         }
+    }
+
+    /// What is taken from a bare repository: there is no directory to look at.
+    pub(super) fn mirror(repository: PathBuf) -> Self {
+        Self { is_mirror: true, ..Self::new(repository) }
+    }
+
+    /// Whether it is a directory that is not to be had.
+    pub(super) fn is_unavailable(&self) -> bool {
+        !self.is_mirror && self.real().is_none()
     }
 }

@@ -10,13 +10,15 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::oneshot;
 
+use super::git::repository;
 use super::inbox::Inbox;
 use super::links::Links;
 use super::pickup::{Message, Pickup, Root};
 use super::shared::{Bound, Shared};
-use super::status::{Explanation, PickupStatus, State};
+use super::status::{PickupStatus, State};
+use super::why::Explanation;
 use crate::change::gather::Gathering;
-use crate::config::{Config, DeployerConfig, PickupConfig, Severity};
+use crate::config::{Config, DeployerConfig, GitConfig, PickupConfig, Severity};
 use crate::deploy::Scope;
 use crate::deploy::build::build;
 use crate::deploy::dynamic::DynDeployer;
@@ -132,6 +134,9 @@ impl Running {
     pub(super) fn ask_about(&self, path: &Path) -> Vec<oneshot::Receiver<Option<Explanation>>> {
         let mut asked = Vec::new();
         for entry in self.entries.values() {
+            if entry.config.pickup_from.is_empty() && path.is_relative() {
+                asked.push(entry.ask(|reply| Message::Explain(path.to_path_buf(), reply)));
+            }
             let below = |root: &PathBuf| if path.is_absolute() { path.to_path_buf() } else { root.join(path) };
             let mut paths: Vec<PathBuf> = entry.config.pickup_from.iter().map(below).collect();
             paths.dedup();
@@ -278,6 +283,15 @@ struct Parts {
     starts: AtomicU64,
 }
 
+/// The directories of an entry; for a mirror, one root that is on no disk.
+fn roots(shared: &Shared, config: &PickupConfig) -> Vec<Root> {
+    match (config.git.as_deref(), config.pickup_from.as_slice()) {
+        (Some(git), []) => vec![Root::mirror(repository(shared, config, git))],
+        (Some(GitConfig { subdir: Some(subdir), .. }), [directory]) => vec![Root::new(directory.join(subdir))],
+        (_, directories) => directories.iter().cloned().map(Root::new).collect(),
+    }
+}
+
 /// Ends the watches of a pickup, however it ends.
 struct Subscription<'a>(&'a Watcher, Subscriber);
 
@@ -310,7 +324,7 @@ impl Parts {
         Ok(Pickup {
             gathering: Gathering::new(Pickup::patience(&config, is_by_unit)),
             settle: Settle::new(config.settle),
-            roots: config.pickup_from.iter().cloned().map(Root::new).collect(),
+            roots: roots(&shared, &config),
             next_rescan: now + config.rescan_interval,
             shared,
             config,
@@ -324,6 +338,9 @@ impl Parts {
             unsaved: BTreeSet::new(),
             refused: BTreeMap::new(),
             links: Links::default(),
+            follows: BTreeMap::new(),
+            sought: BTreeSet::new(),
+            live_revision: None,
             live: BTreeMap::new(),
             generation: None,
             last_success: None,

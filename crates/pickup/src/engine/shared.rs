@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
+use super::git::Repositories;
 use crate::capture::store::Store;
 use crate::change::Content;
 use crate::config::DeployerCommon;
@@ -46,6 +47,7 @@ pub(super) struct Shared {
     pub store: Store,
     pub watcher: Watcher,
     pub events: Publisher,
+    pub git: Repositories,
     pub clock: Clock,
     pub runtime: tokio::runtime::Handle,
     /// Cancelled when the step in hand has to be given up.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::follow::Followed;
+use super::git::Repositories;
 use super::running::Running;
 use super::shared::{Clock, Shared};
 use super::{Engine, Inner, log_problem};
@@ -19,6 +20,7 @@ use crate::deploy::dynamic::DynDeployer;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::event::{EventKind, Events, Publisher};
 use crate::journal::{Hook, Journal, JournalWrite, Moment, Opened};
+use crate::source::git::worker::GitWorker;
 use crate::source::watch::Watcher;
 
 /// How often the history is pruned and the content store is swept.
@@ -31,11 +33,19 @@ pub struct Builder {
     registered: BTreeMap<String, Arc<dyn DynDeployer>>,
     follow: Option<(PathBuf, Surroundings)>,
     hook: Option<Hook>,
+    git_worker: GitWorker,
 }
 
 impl Builder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, events: Publisher::new(), registered: BTreeMap::new(), follow: None, hook: None }
+        Self {
+            config,
+            events: Publisher::new(),
+            registered: BTreeMap::new(),
+            follow: None,
+            hook: None,
+            git_worker: GitWorker::InProcess,
+        }
     }
 
     /// Registers a deployer of your own under the name that `deploy_to` uses.
@@ -55,6 +65,13 @@ impl Builder {
     #[must_use]
     pub fn follow(mut self, file: impl Into<PathBuf>, surroundings: Surroundings) -> Self {
         self.follow = Some((file.into(), surroundings));
+        self
+    }
+
+    /// Where git speaks to remotes. Default: in this process, on a thread.
+    #[must_use]
+    pub fn git_worker(mut self, worker: GitWorker) -> Self {
+        self.git_worker = worker;
         self
     }
 
@@ -99,6 +116,7 @@ impl Builder {
             store,
             watcher: Watcher::start(),
             events: self.events,
+            git: Repositories::new(self.git_worker),
             clock,
             runtime,
             cancel: CancellationToken::new(),

@@ -151,8 +151,10 @@ impl Transaction<'_> {
             let steps = progress.group.steps.iter().zip(&progress.old).map(step).collect::<Result<_>>()?;
             Ok(IntendedGroup { steps })
         };
-        let groups = groups.iter().map(group).collect::<Result<_>>()?;
-        let intent = Intent { pickup: self.pickup.into(), generation, origin, groups };
+        let groups: Vec<IntendedGroup> = groups.iter().map(group).collect::<Result<_>>()?;
+        let first = groups.iter().flat_map(|group: &IntendedGroup| &group.steps).next();
+        let revision = first.and_then(|step| step.unit.revision.clone());
+        let intent = Intent { pickup: self.pickup.into(), generation, origin, revision, groups };
         self.shared.journal().intend(&intent, self.shared.now_ms())
     }
 

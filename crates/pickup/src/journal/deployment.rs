@@ -35,9 +35,16 @@ impl Journal {
                 .execute(params![pickup, generation])?;
             transaction
                 .prepare_cached(
-                    "INSERT INTO deployment (pickup, generation, origin, started_at) VALUES (?1, ?2, ?3, ?4)",
+                    "INSERT INTO deployment (pickup, generation, origin, revision, started_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5)",
                 )?
-                .execute(params![pickup, generation, serde_json::to_string(&intent.origin)?, now])?;
+                .execute(params![
+                    pickup,
+                    generation,
+                    serde_json::to_string(&intent.origin)?,
+                    intent.revision.as_deref().map(serde_json::to_string).transpose()?,
+                    now
+                ])?;
             let id = DeploymentId(transaction.last_insert_rowid());
             for (number, group) in intent.groups.iter().enumerate() {
                 intend_group(transaction, id, number, group)?;
@@ -71,12 +78,26 @@ impl Journal {
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         self.write(JournalWrite::Commit, |transaction| {
             let commit = Commit::of(transaction, id, now)?;
+            let mut is_any_new = false;
             for group in groups {
                 match advance(transaction, id, group.group, Record::Committed, Some(now))? {
                     // Later generations may have changed what is live since.
                     Advance::Repeated => {}
-                    Advance::Moved => commit.group(transaction, group)?,
+                    Advance::Moved => {
+                        is_any_new = true;
+                        commit.group(transaction, group)?;
+                    }
                 }
+            }
+            if is_any_new {
+                // Beside what a commit changed, single files of a clone may be newer: they have no commit.
+                transaction
+                    .prepare_cached(
+                        "UPDATE pickup SET revision = deployment.revision FROM deployment
+                         WHERE pickup.id = ?1 AND ifnull(pickup.committed, 0) <= deployment.generation
+                           AND deployment.id = ?2 AND deployment.revision IS NOT NULL",
+                    )?
+                    .execute([commit.pickup, id.0])?;
             }
             if !groups.is_empty() {
                 transaction

@@ -10,6 +10,7 @@ use super::{Attempt, Fault, Journal, Result};
 use crate::capture::Digest;
 use crate::change::ChangeKind;
 use crate::path::UnitPath;
+use crate::source::git::Revision;
 
 /// How many changes of one deployment are listed; the others are counted.
 const CHANGES_MAX: usize = 100;
@@ -92,6 +93,9 @@ pub struct Deployment {
     pub finished_at: Option<i64>,
     /// What made it happen.
     pub origin: Origin,
+    /// The git commit it comes from, if it comes from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Revision>,
     /// How it ended.
     pub outcome: Outcome,
     /// What it changed: the first 100 units.
@@ -118,7 +122,7 @@ impl Journal {
         self.read(|view| {
             let mut list = view.prepare_cached(
                 "SELECT deployment.id, pickup.name, deployment.generation, deployment.started_at,
-                        deployment.finished_at, deployment.origin
+                        deployment.finished_at, deployment.origin, deployment.revision
                  FROM deployment JOIN pickup ON pickup.id = deployment.pickup
                  WHERE ?1 IS NULL OR pickup.name = ?1 ORDER BY deployment.id DESC LIMIT ?2",
             )?;
@@ -132,6 +136,7 @@ impl Journal {
                     started_at: row.get(3)?,
                     finished_at,
                     origin: load_json(row, 5)?.ok_or_else(|| Fault::Unexpected("an origin is missing".to_owned()))?,
+                    revision: load_json(row, 6)?,
                     outcome: if finished_at.is_some() { outcome(view, id)? } else { Outcome::Open },
                     changes,
                     changes_total,

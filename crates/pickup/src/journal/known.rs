@@ -3,7 +3,7 @@
 use rusqlite::params;
 
 use super::content::{digest_of, index, load_path, path_bytes};
-use super::{Fault, Journal, JournalWrite, KnownFile, Result, enter_pickup};
+use super::{Fault, Followed, Journal, JournalWrite, KnownFile, Result, enter_pickup};
 use crate::source::{Fingerprint, Place};
 
 impl Journal {
@@ -34,8 +34,14 @@ impl Journal {
         })
     }
 
-    /// Adds or replaces `files`, and drops those at `gone`.
-    pub(crate) fn save_known(&mut self, pickup: &str, files: &[KnownFile], gone: &[Place]) -> Result<()> {
+    /// Adds or replaces `files`, drops those at `gone`, and records up to where repositories were taken up.
+    pub(crate) fn save_known(
+        &mut self,
+        pickup: &str,
+        files: &[KnownFile],
+        gone: &[Place],
+        followed: &[Followed],
+    ) -> Result<()> {
         self.write(JournalWrite::Known, |transaction| {
             let pickup = enter_pickup(transaction, pickup)?;
             let mut remove =
@@ -61,6 +67,12 @@ impl Journal {
                     fingerprint.mode,
                     digest.0,
                 ])?;
+            }
+            let mut follow = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO followed (pickup, root, origin, revision) VALUES (?1, ?2, ?3, ?4)",
+            )?;
+            for Followed { root, origin, revision } in followed {
+                follow.execute(params![pickup, index(*root), origin, serde_json::to_string(revision)?])?;
             }
             Ok(())
         })

@@ -11,13 +11,14 @@ use super::deployment::parse_state;
 use super::{Attempt, DeploymentId, Fault, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
 use crate::change::Change;
 use crate::deploy::Unit;
+use crate::source::git::Revision;
 
 impl Journal {
     /// The deployments that were begun and not finished, oldest first, with everything that recovery needs.
     pub(crate) fn open_deployments(&self) -> Result<Vec<OpenDeployment>> {
         self.read(|view| {
             let mut list = view.prepare_cached(
-                "SELECT deployment.id, pickup.name, deployment.generation
+                "SELECT deployment.id, pickup.name, deployment.generation, deployment.revision
                  FROM deployment JOIN pickup ON pickup.id = deployment.pickup
                  WHERE deployment.finished_at IS NULL ORDER BY deployment.id",
             )?;
@@ -28,7 +29,8 @@ impl Journal {
                     generation: row.get::<_, i64>(2)?.cast_unsigned(),
                     groups: Vec::new(),
                 };
-                deployment.groups = groups(view, &deployment, &self.store)?;
+                let revision = load_json(row, 3)?.map(Arc::new);
+                deployment.groups = groups(view, &deployment, revision.as_ref(), &self.store)?;
                 Ok(deployment)
             })?;
             found.collect()
@@ -36,7 +38,12 @@ impl Journal {
     }
 }
 
-fn groups(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Attempt<Vec<OpenGroup>> {
+fn groups(
+    view: &Connection,
+    deployment: &OpenDeployment,
+    revision: Option<&Arc<Revision>>,
+    store: &Path,
+) -> Attempt<Vec<OpenGroup>> {
     let mut list = view.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 ORDER BY number")?;
     let states = list.query_and_then([deployment.id.0], |row| -> Attempt<_> {
         Ok(OpenGroup { state: parse_state(&row.get::<_, String>(0)?)?, steps: Vec::new() })
@@ -57,7 +64,8 @@ fn groups(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Attem
         let own = numbers.iter().map(|number| changes.get(&(group, index(*number))).cloned());
         let own: Option<Arc<[Change]>> = own.collect();
         let own = own.ok_or_else(|| Fault::Unexpected("a change is missing".to_owned()))?;
-        let step = step(row, deployment, own, store)?;
+        let mut step = step(row, deployment, own, store)?;
+        step.unit.revision = revision.cloned();
         let group = usize::try_from(group).ok().and_then(|group| groups.get_mut(group));
         group.ok_or_else(|| Fault::Unexpected("a group is missing".to_owned()))?.steps.push(step);
     }
@@ -75,6 +83,7 @@ fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, stor
             previous: optional_digest(row, 5)?,
             generation: deployment.generation,
             changes,
+            revision: None,
         },
         old: load_json(row, 6)?,
         staged: load_json(row, 7)?,

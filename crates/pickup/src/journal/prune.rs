@@ -65,6 +65,7 @@ fn drop_deployments(transaction: &Transaction<'_>, pickup: i64, keep_after: i64)
             AND generation IS NOT (SELECT committed FROM pickup WHERE id = ?1)",
     )?;
     let old = list.query_map(params![pickup, keep_after], |row| row.get(0))?;
+    keep_revision(transaction, pickup, keep_after)?;
     for id in old.collect::<Result<Vec<i64>, _>>()? {
         for sql in [
             "DELETE FROM change WHERE deployment = ?1",
@@ -75,6 +76,21 @@ fn drop_deployments(transaction: &Transaction<'_>, pickup: i64, keep_after: i64)
             transaction.prepare_cached(sql)?.execute([id])?;
         }
     }
+    Ok(())
+}
+
+/// Takes down the commit that was live when the deployments that are about to go were over.
+fn keep_revision(transaction: &Transaction<'_>, pickup: i64, keep_after: i64) -> Attempt<()> {
+    transaction.execute(
+        "UPDATE pickup SET base_revision = ifnull((
+            SELECT revision FROM deployment
+            WHERE pickup = ?1 AND finished_at < ?2 AND revision IS NOT NULL AND generation < pickup.committed
+              AND EXISTS (SELECT 1 FROM step_group
+                          WHERE step_group.deployment = deployment.id AND state IN ('committed', 'retired'))
+            ORDER BY generation DESC LIMIT 1), base_revision)
+         WHERE id = ?1",
+        [pickup, keep_after],
+    )?;
     Ok(())
 }
 

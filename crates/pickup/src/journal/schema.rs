@@ -7,7 +7,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::Attempt;
 
 /// Step N leads from version N to N + 1. A step that was released is never edited: add another.
-pub(super) const MIGRATIONS: &[&str] = &["
+pub(super) const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE pickup (
         id         INTEGER PRIMARY KEY,
         name       TEXT NOT NULL UNIQUE,
@@ -107,7 +108,20 @@ pub(super) const MIGRATIONS: &[&str] = &["
         is_transient INTEGER NOT NULL,
         PRIMARY KEY (pickup, path, deployer)
     ) WITHOUT ROWID;
-"];
+",
+    "
+    ALTER TABLE deployment ADD COLUMN revision TEXT;  -- JSON; of a change set that comes from a commit
+    ALTER TABLE pickup ADD COLUMN revision TEXT;      -- JSON; the newest commit of which anything went live
+    ALTER TABLE pickup ADD COLUMN base_revision TEXT; -- JSON; the newest commit among deployments that were pruned
+    CREATE TABLE followed (
+        pickup   INTEGER NOT NULL,
+        root     INTEGER NOT NULL,
+        origin   TEXT NOT NULL,
+        revision TEXT NOT NULL,                -- JSON
+        PRIMARY KEY (pickup, root)
+    ) WITHOUT ROWID;
+",
+];
 
 /// The version that this program writes.
 pub(super) fn current() -> usize {

@@ -55,6 +55,7 @@ fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
         previous: change.previous,
         generation,
         changes: Arc::new([change.clone()]),
+        revision: None,
     };
     IntendedStep { deployer: deployer.to_owned(), config_digest: "c1".to_owned(), unit, old: None }
 }
@@ -62,7 +63,33 @@ fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
 /// One group for each change, each for the deployer `copy`.
 fn intent(generation: u64, changes: &[Change]) -> Intent {
     let group = |change| IntendedGroup { steps: vec![step("copy", generation, change)] };
-    Intent { pickup: "app".to_owned(), generation, origin: Origin::Change, groups: changes.iter().map(group).collect() }
+    Intent {
+        pickup: "app".to_owned(),
+        generation,
+        origin: Origin::Change,
+        revision: None,
+        groups: changes.iter().map(group).collect(),
+    }
+}
+
+/// The commit whose id consists of this digit.
+fn revision(digit: char) -> Revision {
+    Revision {
+        commit: digit.to_string().repeat(40),
+        branch: Some("main".to_owned()),
+        author: "A".to_owned(),
+        subject: format!("change {digit}"),
+        committed_at: 7,
+        previous: None,
+    }
+}
+
+fn with_revision(intent: Intent, digit: char) -> Intent {
+    Intent { revision: Some(Arc::new(revision(digit))), ..intent }
+}
+
+fn followed(root: usize, digit: char) -> Followed {
+    Followed { root, origin: "https://h/x main".to_owned(), revision: revision(digit) }
 }
 
 /// The staged receipts of all steps.

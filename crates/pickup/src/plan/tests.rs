@@ -28,7 +28,7 @@ fn mixed() -> Vec<Change> {
 #[test]
 fn each_unit_is_a_group_and_removals_come_last_and_descending() {
     let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
-    let plan = plan("p", 7, mixed(), &BTreeMap::new(), &routes);
+    let plan = plan(aim(7), mixed(), &BTreeMap::new(), &routes);
     assert_eq!(
         lines(&plan),
         [
@@ -49,7 +49,7 @@ fn a_deployer_of_the_whole_pickup_makes_one_group_of_all() {
     ];
     let live = [change("b", ChangeKind::Added), change("z/old", ChangeKind::Added), change("c", ChangeKind::Added)];
     let live = live.into_iter().filter_map(|change| Some((change.path, change.content?))).collect();
-    let plan = plan("p", 1, mixed(), &live, &routes);
+    let plan = plan(aim(1), mixed(), &live, &routes);
     assert_eq!(
         lines(&plan),
         [vec![
@@ -73,9 +73,39 @@ fn what_a_deployer_refuses_is_listed_with_the_reason_but_removals_are_never_refu
     };
     let routes = [Route { deployer: "picky", scope: Scope::Unit, accepts: &picky }];
     let changes = vec![change("a", ChangeKind::Added), change("b", ChangeKind::Removed)];
-    let plan = plan("p", 1, changes, &BTreeMap::new(), &routes);
+    let plan = plan(aim(1), changes, &BTreeMap::new(), &routes);
     assert_eq!(lines(&plan), [vec![], vec!["picky removed b"]]);
     let refusal =
         Refusal { unit: UnitPath::new("a").unwrap(), deployer: "picky".into(), reason: "no extension".into() };
     assert_eq!(plan.refusals, [refusal]);
+}
+
+fn aim(generation: u64) -> Aim<'static> {
+    Aim { pickup: "p", generation, revision: None }
+}
+
+#[test]
+fn a_commit_is_one_group_whatever_takes_it() {
+    let revision = Arc::new(Revision {
+        commit: "c".repeat(40),
+        branch: None,
+        author: "a".into(),
+        subject: "s".into(),
+        committed_at: 0,
+        previous: None,
+    });
+    let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
+    let plan = plan(Aim { revision: Some(&revision), ..aim(7) }, mixed(), &BTreeMap::new(), &routes);
+    let expected = [
+        "one added a",
+        "one modified b",
+        "two added a",
+        "two modified b",
+        "one removed z/old/x",
+        "one removed z/old",
+        "two removed z/old/x",
+        "two removed z/old",
+    ];
+    assert_eq!(lines(&plan), [expected]);
+    assert!(plan.groups[0].steps.iter().all(|step| step.unit.revision.as_ref() == Some(&revision)));
 }

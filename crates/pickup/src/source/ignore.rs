@@ -19,8 +19,11 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::path::UnitPath;
 
 mod builtin;
+mod given;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use given::Former;
 
 /// The name of the files that hold a directory's own rules.
 pub(crate) const PICKUPIGNORE: &str = ".pickupignore";

@@ -28,6 +28,8 @@ pub(crate) enum Notice {
     /// Something happened to a name on the way to a root. `is_exchanged`: it was made, removed or renamed, and whatever
     /// lies there now is another, even if it has the inode number of the former.
     Anchor { root: usize, is_exchanged: bool },
+    /// Git did something in the repository that a root lies in.
+    Repository { root: usize },
     /// The kernel's queue overflowed: anything may have happened.
     Overflow,
 }
@@ -45,6 +47,8 @@ pub(crate) enum Target {
     Directory(Place),
     /// It lies on the way to a root, and only this name in it counts.
     Anchor { root: usize, name: OsString },
+    /// It is where git works in the repository that a root lies in.
+    Repository { root: usize },
 }
 
 /// Why a directory could not be watched.
@@ -141,7 +145,7 @@ impl Watcher {
     pub(crate) fn forget_root(&self, subscriber: Subscriber, root: usize) {
         let leads_there = |target: &Target| match target {
             Target::Directory(place) => place.root == root,
-            Target::Anchor { root: anchored, .. } => *anchored == root,
+            Target::Anchor { root: anchored, .. } | Target::Repository { root: anchored } => *anchored == root,
         };
         self.unwatch(|routes| routes.drop_targets(subscriber, leads_there));
     }
@@ -407,6 +411,7 @@ impl Routes {
                 sink(Notice::Entry { place, hint });
             }
             (Target::Directory(place), None) => sink(Notice::Entry { place: place.clone(), hint }),
+            (Target::Repository { root }, _) => sink(Notice::Repository { root: *root }),
             // What is written on the way says nothing about where the way leads.
             (Target::Anchor { .. }, _) if matches!(hint, Some(Hint::Written | Hint::Closed)) => {}
             (Target::Anchor { root, name: wanted }, Some(name)) if wanted == name => {

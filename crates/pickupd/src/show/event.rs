@@ -3,7 +3,7 @@
 use pickup::change::{ChangeKind, Doubt};
 use pickup::{Event, EventKind, UnitPath};
 
-use super::{Show, count, span};
+use super::{Show, count, git, span};
 use crate::paint::visible;
 
 /// How many units a line names.
@@ -62,6 +62,17 @@ fn sentence(kind: &EventKind) -> String {
         EventKind::Healed => "the trouble is over".to_owned(),
         EventKind::Held { generation } => format!("held at generation {generation}"),
         EventKind::Released => "released".to_owned(),
+        EventKind::CommitSeen { revision } => format!("the repository has {}", git::range(revision)),
+        EventKind::CheckFailed { cause, retry_in } => {
+            let next = match retry_in {
+                Some(milliseconds) => {
+                    format!("asked again in {}", span(i64::try_from(*milliseconds).unwrap_or(i64::MAX)))
+                }
+                None => "not asked again by itself".to_owned(),
+            };
+            format!("the check of the repository failed: {cause}; {next}")
+        }
+        EventKind::CheckHealed => "the repository can be asked again".to_owned(),
         EventKind::Reloaded { changed, errors: 0 } => format!("configuration read again; changed: {}", list(changed)),
         EventKind::Reloaded { changed, errors } => {
             format!("configuration read again, with {}; changed: {}", count(*errors, "error"), list(changed))

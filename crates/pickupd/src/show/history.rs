@@ -3,7 +3,7 @@
 use pickup::change::ChangeKind;
 use pickup::{Deployment, DeploymentChange, Origin, Outcome};
 
-use super::{Cell, Show, Table};
+use super::{Cell, Show, Table, git};
 use crate::paint::visible;
 
 /// How many changed units a line names.
@@ -26,6 +26,9 @@ pub fn render(show: &Show, deployments: &[Deployment]) -> String {
             Cell::plain(origin(deployment.origin)),
             Cell::plain(changes(deployment)),
         ]);
+        if let Some(revision) = &deployment.revision {
+            table.note(format!("  {}", git::range(revision)));
+        }
         explain(show, &mut table, &deployment.outcome);
     }
     table.render()

@@ -3,7 +3,7 @@
 use pickup::change::Doubt;
 use pickup::{Failed, Noted, PickupStatus, RootStatus, State};
 
-use super::{Cell, Show, Table, count};
+use super::{Cell, Show, Table, count, git};
 use crate::paint::visible;
 
 /// How many lines of a kind are shown where many entries are.
@@ -55,6 +55,9 @@ impl Details<'_> {
         for root in &status.roots {
             self.root(root, in_full);
         }
+        for (label, text) in status.git.iter().flat_map(|git| git::lines(show, git, in_full)) {
+            self.line(label, &text);
+        }
         let trouble = status.trouble.iter().map(|trouble| visible(trouble));
         self.list(if status.state == State::Disabled { "disabled" } else { "trouble" }, trouble);
         let held = status.held.map(|held| format!("at generation {held} until `pickupd release {name}`"));
@@ -88,7 +91,8 @@ impl Details<'_> {
         }
         if let Some(reason) = &root.polling {
             self.line("polling", &format!("{directory}: {}", visible(reason)));
-        } else if in_full {
+        } else if in_full && (root.directories > 0 || self.status.git.is_none()) {
+            // A mirror is on no disk that could be watched.
             self.line("watching", &format!("{directory} ({})", directories(root.directories)));
         }
         if root.unwatched > 0 {

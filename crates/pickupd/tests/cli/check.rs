@@ -174,3 +174,41 @@ fn what_is_checked_is_json_for_programs() {
     let checked = sandbox.json(&["check", "--json"]);
     assert_eq!(checked["problems"][0]["line"], 1);
 }
+
+#[test]
+fn what_a_git_entry_follows_is_explained_without_its_password() {
+    let sandbox = Sandbox::empty();
+    let mirror =
+        "[hot-deploy.user.a]\ngit_url = \"https://me:secret@h/x\"\ngit_ref = \"v1\"\ngit_subdir = \"public\"\n";
+    let clone = "[hot-deploy.user.b]\npickup_from = \"clone\"\ngit_url = \"git@h:x\"\nauto_checkout = true\n";
+    let own = "[hot-deploy.user.c]\npickup_from = \"own\"\nauto_checkout = false\n";
+    sandbox.file("pickup.conf", &format!("{mirror}{clone}{own}"));
+    assert_shown!(sandbox, sandbox.run(&["check"]), @r"
+    pickup.conf: read as TOML
+      state          [dir]/.pickup
+
+    a
+      follows        v1 of https://me@h/x, public; asked at start and on `pickupd sync`
+      picks up       *; each file by itself
+      deploys to     default: copies into [dir]/deployed/a
+
+    b
+      follows        HEAD of git@h:x; asked every 30s
+      watches        [dir]/clone (missing; it is cloned)
+      picks up       *; each file by itself
+      deploys to     default: copies into [dir]/deployed/b
+
+    c
+      follows        what is checked out; pulled by hand
+      watches        [dir]/own (missing; it is waited for)
+      picks up       *; each file by itself
+      deploys to     default: copies into [dir]/deployed/c
+
+    pickup.conf:2:1: warning: [hot-deploy.user.a] git_url: holds a password, which anybody who reads this file sees: use `git_password_file`
+    1 warning
+    [exit code 0]
+    ");
+    let checked = sandbox.json(&["check", "--json"]);
+    assert_eq!(checked["entries"][0]["git"]["ref"], "v1");
+    assert!(!checked.to_string().contains("secret"));
+}

@@ -76,5 +76,7 @@ fn the_defaults_in_the_table_are_the_defaults_in_the_code() {
     }
     let given = "[hot-deploy.user.x]\npickup_from = \"/x\"";
     assert_eq!(read(&spelt_out(given, &[KeySection::Entry])), read(given));
+    let given = "[hot-deploy.user.x]\ngit_url = \"https://example.org/x\"";
+    assert_eq!(read(&spelt_out(given, &[KeySection::Git])), read(given));
     assert_eq!(read(&spelt_out("[pickup]", &[KeySection::Settings])), read(""));
 }

@@ -26,8 +26,8 @@ fn bare(config: Config) -> Config {
 
 /// Lines that look like configuration, in both dialects, right and wrong.
 fn line() -> impl Strategy<Value = String> {
-    let words = "pickup_from|patterns|into|kind|command|deploy_to|quiet|env|verify|x|mode|\"k\"|state_dir|a\\.b";
-    let values = "\"[^\n]{0,8}\"|/[a-z]{0,3}|\\$DIR|\\[\"[a-z*]\"\\]|copy|\"copy\"|1s|\"exec\"|true|True|a, b|'''|\"\"\"|0o644|\\{ a = 1 \\}";
+    let words = "pickup_from|git_url|git_ref|git_depth|auto_checkout|patterns|into|kind|command|deploy_to|quiet|env|verify|x|mode|\"k\"|state_dir|a\\.b";
+    let values = "h:x|\"https://h/x\"|\"/x\"|main|\"[^\n]{0,8}\"|/[a-z]{0,3}|\\$DIR|\\[\"[a-z*]\"\\]|copy|\"copy\"|1s|\"exec\"|true|True|a, b|'''|\"\"\"|0o644|\\{ a = 1 \\}";
     prop_oneof![
         "(\\[{1,2} ?)(hot-deploy\\.user\\.[a-c. ]{1,3}|deployer\\.[ab]|pickup|csv|hot-deploy)( ?\\]{0,2})",
         (words, " ?[=:]? ?", values).prop_map(|(key, equals, value)| format!("{key}{equals}{value}")),
@@ -180,22 +180,91 @@ fn pickup() -> impl Strategy<Value = PickupConfig> {
         on_removed: entry::ON_REMOVED[choices.2].1,
         delete_after_pickup: flags.1,
         symlinks: entry::SYMLINKS[choices.3].1,
+        git: None,
         deploy_to: Vec::new(),
         enabled: flags.2,
     })
+}
+
+fn url() -> impl Strategy<Value = GitUrl> {
+    prop_oneof![
+        "(https|http|ssh|git)://([a-z]{1,3}(:[a-z$]{1,3})?@)?[a-z]{1,5}(:[1-9][0-9]{0,3})?/[a-z~$#/]{0,5}[a-z]"
+            .prop_map(GitUrl::new),
+        "([a-z]{1,3}@)?[a-z]{1,5}:/?[a-z~$]{0,5}[a-z]".prop_map(GitUrl::new),
+        path("/remote").prop_map(|path| GitUrl::new(path.to_string_lossy())),
+        path("/remote").prop_map(|path| GitUrl::new(format!("file://{}", path.display()))),
+    ]
+}
+
+fn git() -> impl Strategy<Value = GitConfig> {
+    let repository = (
+        prop::option::of(url()),
+        prop::option::of("[a-zé]{1,4}(/[a-z@]{1,4})?|[0-9a-f]{40}"),
+        prop::option::of(r#"[a-z][a-z $'"~#é]{0,3}(/[a-z]{1,3})?"#),
+    );
+    let check = (any::<bool>(), span(), span(), 0_u32..9, any::<bool>());
+    let access = (
+        prop::option::of("[a-z@ é]{0,4}[a-z]"),
+        prop::option::of(path("/password")),
+        prop::option::of(path("/key")),
+        prop::option::of(path("/hosts")),
+        prop::option::of(path("/ca")),
+        prop::option::of("(http|https|socks5)://([a-z]{1,3}:[a-z]{1,3}@)?[a-z]{1,3}:[1-9][0-9]{0,3}"),
+    );
+    let allow =
+        prop::collection::btree_set(prop::sample::select(git::ALLOWED.to_vec()).prop_map(|(_, allow)| allow), 0..3);
+    (repository, check, access, (any::<bool>(), allow, 1_usize..10_000_000, 1_u64..1 << 40)).prop_map(
+        |(repository, check, access, limits)| GitConfig {
+            url: repository.0,
+            reference: repository.1,
+            subdir: repository.2.map(PathBuf::from),
+            auto_checkout: check.0,
+            auto_checkout_interval: check.1,
+            timeout: check.2,
+            depth: check.3,
+            // A history cut short and a branch that only moves forward exclude each other.
+            fast_forward_only: check.4 && check.3 == 0,
+            transport: if limits.0 { GitTransport::Cli } else { GitTransport::Libgit2 },
+            username: access.0,
+            password_file: access.1,
+            ssh_key: access.2,
+            known_hosts: access.3,
+            ca_file: access.4,
+            proxy: access.5,
+            allow: limits.1,
+            files_max: limits.2,
+            size_max: limits.3,
+        },
+    )
+}
+
+/// The same entry as a clone or, where there is an address, perhaps as a mirror.
+fn with_git(mut pickup: PickupConfig, git: Option<GitConfig>, is_mirror: bool, name: &str) -> PickupConfig {
+    let Some(git) = git else { return pickup };
+    // A directory of its own for each, so that nothing conflicts.
+    pickup.pickup_from = vec![PathBuf::from("/in/clone").join(name)];
+    if is_mirror && git.url.is_some() {
+        pickup.pickup_from.clear();
+    }
+    PickupConfig { git: Some(Box::new(git)), delete_after_pickup: false, ..pickup }
 }
 
 fn config() -> impl Strategy<Value = Config> {
     let name = || r#"[a-z "'é.-]{1,6}[a-z]|patterns\.x|x\.patterns|a\.b"#;
     let named = |names: std::collections::BTreeSet<String>| names.into_iter().map(deployer).collect::<Vec<_>>();
     let deployers = prop::collection::btree_set("[a-z .\"]{0,3}[a-z]", 1..4).prop_flat_map(named);
-    let pickups = prop::collection::btree_map(name(), (pickup(), any::<prop::sample::Index>()), 0..4);
+    let pickups = prop::collection::btree_map(
+        name(),
+        (pickup(), prop::option::of(git()), any::<bool>(), any::<prop::sample::Index>()),
+        0..4,
+    );
     let settings = (path("/state"), "[a-z=,]{1,8}", any::<bool>(), span(), 1_u64..i64::MAX as u64, 0_u32..60);
     (deployers, pickups, settings).prop_map(|(deployers, pickups, settings)| {
         let deployers: BTreeMap<_, _> =
             deployers.into_iter().map(|deployer| (deployer.name.clone(), deployer)).collect();
         let targets: Vec<_> = deployers.keys().cloned().collect();
-        let pickups = pickups.into_iter().map(|(name, (pickup, target))| {
+        let pickups = pickups.into_iter().map(|(name, (pickup, git, is_mirror, target))| {
+            let pickup = with_git(pickup, git, is_mirror, &name);
             let deploy_to = vec![target.get(&targets).clone()];
             (name.clone(), PickupConfig { name, deploy_to, ..pickup })
         });

@@ -109,17 +109,6 @@ fn globs_and_ignore_rules_must_compile() {
 }
 
 #[test]
-fn git_pickups_are_refused_honestly() {
-    assert_snapshot!(problems("[hot-deploy.user.x]\ngit_url = 'https://example.org/x'\ngit_depth = 1\n"), @r"
-    pickup.conf:2:11: error: [hot-deploy.user.x] git_url: git pickups are not part of this version yet
-    pickup.conf:3:13: error: [hot-deploy.user.x] git_depth: git pickups are not part of this version yet
-    ");
-    assert_snapshot!(entry("auto_checkout = true"), @"pickup.conf:3:17: error: [hot-deploy.user.x] auto_checkout: git pickups are not part of this version yet");
-    parse_well("[hot-deploy.user.x]\npickup_from = '/x'\nauto_checkout = false\n");
-    parse_well("[hot-deploy.user.x]\npickup_from=/x\nauto_checkout=False\n");
-}
-
-#[test]
 fn paths_expand_or_say_why_not() {
     let config = parse_well(
         "[hot-deploy.user.x]\npickup_from = ['~/a', '$DIR/b', '${DIR}/$SUB', 'c//d/./e/', '/f$', '/g$$HOME', '~']\n",

@@ -66,6 +66,37 @@ async fn the_change_set_is_json_on_standard_input() {
 }
 
 #[tokio::test]
+async fn a_commit_is_told_with_the_one_before() {
+    let sandbox = Sandbox::new();
+    let script = r#"echo "${PICKUP_COMMIT-unset} ${PICKUP_PREVIOUS_COMMIT-unset}"; cat"#;
+    let (exec, cx, mut unit) = (Exec::new(config(script)).unwrap(), sandbox.cx(), sandbox.file("x", b"x", 1));
+    activate(&exec, &cx, &unit).await.1.unwrap();
+    let told = cx.take_output();
+    let (names, json) = told.split_once('\n').unwrap();
+    assert_eq!(names, "unset unset");
+    assert!(!json.contains("revision"), "{json}");
+    for (previous, names) in [(None, "new unset"), (Some("old"), "new old")] {
+        let revision = Revision {
+            commit: "new".into(),
+            branch: Some("main".into()),
+            author: "A".into(),
+            subject: "s".into(),
+            committed_at: 5,
+            previous: previous.map(Into::into),
+        };
+        unit.revision = Some(revision.into());
+        activate(&exec, &cx, &unit).await.1.unwrap();
+        let told = cx.take_output();
+        let (said, json) = told.split_once('\n').unwrap();
+        assert_eq!(said, names);
+        let json: serde_json::Value = serde_json::from_str(json).unwrap();
+        let expected = serde_json::json!({"commit": "new", "branch": "main", "author": "A", "subject": "s",
+            "committed_at": 5, "previous": previous});
+        assert_eq!(json["revision"], expected);
+    }
+}
+
+#[tokio::test]
 async fn a_removed_unit_has_no_path() {
     let sandbox = Sandbox::new();
     let exec = Exec::new(config(r#"echo "$PICKUP_CHANGE ${PICKUP_PATH-unset} ${PICKUP_DIGEST-unset}""#)).unwrap();

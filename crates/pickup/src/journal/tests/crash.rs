@@ -21,8 +21,8 @@ fn dying_at(fatal: usize) -> (Hook, Calls) {
 /// Every kind of write at least once; generation 1 is live already.
 fn scenario(journal: &mut Journal, state_dir: &Path) -> Result<()> {
     let changes = [change("a", Some(file(state_dir, "new"))), change("b", None), change("c", None)];
-    let intent = intent(2, &changes);
-    journal.save_known("app", &[], &[Place { root: 0, path: path("a") }])?;
+    let intent = with_revision(intent(2, &changes), 'b');
+    journal.save_known("app", &[], &[Place { root: 0, path: path("a") }], &[followed(0, 'b')])?;
     let id = journal.intend(&intent, 2)?;
     journal.staged(id, &all_staged(&intent))?;
     journal.committed(id, &all_committed(&intent)[..1], 2)?;
@@ -54,11 +54,17 @@ fn check(journal: &Journal, state_dir: &Path, died: (JournalWrite, Moment)) {
     }
     let is_new = contents[&path("a")] == file(state_dir, "new");
     assert_eq!(journal.live_generation("app").unwrap(), Some(if is_new { 2 } else { 1 }), "{died:?}");
+    let commit = if is_new { 'b' } else { 'a' };
+    assert_eq!(journal.live_revision("app").unwrap(), Some(revision(commit)), "{died:?}");
+    assert_eq!(journal.revision_at("app", 2).unwrap(), Some(revision(commit)), "{died:?}");
+    let is_known = died != (JournalWrite::Known, Moment::Before);
+    assert_eq!(journal.followed("app").unwrap().len(), usize::from(is_known), "{died:?}");
     let history = journal.history(None, 10).unwrap();
     let open = journal.open_deployments().unwrap();
     assert_eq!(open.len(), history.iter().filter(|deployment| deployment.outcome == Outcome::Open).count(), "{died:?}");
     for group in open.iter().flat_map(|deployment| &deployment.groups) {
         let step = &group.steps[0];
+        assert_eq!(step.unit.revision.as_deref(), Some(&revision('b')), "{died:?}");
         assert_eq!(group.state != GroupState::Intended, step.staged.is_some(), "{died:?}");
         if step.unit.path == path("a") {
             assert_eq!(matches!(group.state, GroupState::Committed | GroupState::Retired), is_new, "{died:?}");
@@ -94,7 +100,7 @@ fn a_crash_at_any_write_leaves_all_of_it_or_nothing() {
     loop {
         let dir = tempfile::tempdir().unwrap();
         let before = ["a", "b", "c"].map(|at| change(at, Some(file(dir.path(), "old"))));
-        deploy(&mut open(dir.path()), &intent(1, &before), 1).unwrap();
+        deploy(&mut open(dir.path()), &with_revision(intent(1, &before), 'a'), 1).unwrap();
         let (hook, calls) = dying_at(fatal);
         let (mut journal, _) = Journal::open(dir.path(), Some(hook), 0).unwrap();
         let ended = scenario(&mut journal, dir.path());

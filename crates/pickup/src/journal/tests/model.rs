@@ -40,6 +40,8 @@ type Contents = BTreeMap<UnitPath, Content>;
 /// What was live in each generation, from 0.
 struct Model {
     generations: Vec<Contents>,
+    /// The commit that was live in each of them: every other generation comes from one.
+    revisions: Vec<Option<Revision>>,
     newest_committed: Option<u64>,
 }
 
@@ -73,7 +75,9 @@ fn run(journal: &mut Journal, model: &mut Model, changes: &[Change], working: us
     let generation = model.generations.len() as u64;
     assert_eq!(journal.next_generation("app").unwrap(), generation);
     let now = generation.cast_signed();
-    let intent = intent(generation, changes);
+    let digit = char::from_digit((generation % 16) as u32, 16).filter(|_| generation.is_multiple_of(2));
+    let intent =
+        digit.map_or_else(|| intent(generation, changes), |digit| with_revision(intent(generation, changes), digit));
     let id = journal.intend(&intent, now).unwrap();
     journal.staged(id, &all_staged(&intent)).unwrap();
     if working > 0 {
@@ -88,6 +92,8 @@ fn run(journal: &mut Journal, model: &mut Model, changes: &[Change], working: us
     let mut contents = model.generations.last().unwrap().clone();
     changes[..working].iter().for_each(|change| apply(&mut contents, change));
     model.generations.push(contents);
+    let before = model.revisions.last().unwrap().clone();
+    model.revisions.push(digit.filter(|_| working > 0).map(revision).or(before));
 }
 
 fn act(journal: &mut Journal, model: &mut Model, dir: &Path, act: &Act) {
@@ -117,6 +123,8 @@ fn check(journal: &Journal, model: &Model) {
     for (generation, expected) in (0..).zip(&model.generations) {
         match journal.contents_at("app", generation) {
             Ok(contents) => {
+                let expected_revision = &model.revisions[usize::try_from(generation).unwrap()];
+                assert_eq!(&journal.revision_at("app", generation).unwrap(), expected_revision, "{generation}");
                 assert_eq!(&contents, expected, "generation {generation}");
                 assert!(contents.values().flat_map(files).all(|digest| referenced.contains(&digest)));
             }
@@ -126,6 +134,7 @@ fn check(journal: &Journal, model: &Model) {
             }
         }
     }
+    assert_eq!(&journal.live_revision("app").unwrap(), model.revisions.last().unwrap());
     let live = journal.live("app").unwrap().into_iter().map(|row| (row.unit, row.content.unwrap())).collect();
     assert_eq!(model.generations.last().unwrap(), &live);
 }
@@ -140,7 +149,7 @@ fn files(content: &Content) -> Vec<Digest> {
 fn told(acts: &[Act]) {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
-    let mut model = Model { generations: vec![Contents::new()], newest_committed: None };
+    let mut model = Model { generations: vec![Contents::new()], revisions: vec![None], newest_committed: None };
     for next in acts {
         act(&mut journal, &mut model, dir.path(), next);
         check(&journal, &model);

@@ -249,11 +249,63 @@ fn known_files_come_back_as_they_were_seen() {
         fingerprint: Fingerprint { dev: u64::MAX, ino, size: 3, mtime: -1, ctime: 2, mode: 0o4755 },
         digest: Digest([7; 32]),
     };
-    journal.save_known("app", &[known(0, "a", 1), known(0, "b", 2), known(1, "a", 3)], &[]).unwrap();
-    journal.save_known("other", &[known(0, "a", 9)], &[]).unwrap();
-    journal.save_known("app", &[known(0, "b", 4)], &[known(0, "a", 1).place]).unwrap();
+    journal.save_known("app", &[known(0, "a", 1), known(0, "b", 2), known(1, "a", 3)], &[], &[]).unwrap();
+    journal.save_known("other", &[known(0, "a", 9)], &[], &[]).unwrap();
+    journal.save_known("app", &[known(0, "b", 4)], &[known(0, "a", 1).place], &[]).unwrap();
     assert_eq!(journal.known("app").unwrap(), [known(0, "b", 4), known(1, "a", 3)]);
     assert_eq!(journal.known("other").unwrap(), [known(0, "a", 9)]);
+}
+
+#[test]
+fn a_repository_is_taken_up_to_one_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    assert!(journal.followed("app").unwrap().is_empty());
+    journal.save_known("app", &[], &[], &[followed(0, 'a'), followed(1, 'b')]).unwrap();
+    journal.save_known("other", &[], &[], &[followed(0, 'c')]).unwrap();
+    let moved = Followed { origin: "elsewhere".to_owned(), ..followed(0, 'd') };
+    journal.save_known("app", &[], &[], std::slice::from_ref(&moved)).unwrap();
+    journal.save_known("app", &[], &[], &[]).unwrap();
+    assert_eq!(journal.followed("app").unwrap(), [moved, followed(1, 'b')]);
+}
+
+#[test]
+fn the_commit_that_is_live_is_the_newest_that_was_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let change = |text: &str| [change("a", Some(file(dir.path(), text)))];
+    assert_eq!(journal.live_revision("app").unwrap(), None);
+    let first = with_revision(intent(1, &change("1")), 'a');
+    let id = journal.intend(&first, 1).unwrap();
+    journal.staged(id, &all_staged(&first)).unwrap();
+    journal.committed(id, &all_committed(&first), 1).unwrap();
+    fail(&mut journal, &with_revision(intent(2, &change("2")), 'b'), 2);
+    assert_eq!(journal.live_revision("app").unwrap(), Some(revision('a')));
+    deploy(&mut journal, &with_revision(intent(3, &change("3")), 'c'), 3).unwrap();
+    deploy(&mut journal, &intent(4, &change("edited by hand")), 4).unwrap();
+    journal.committed(id, &all_committed(&first), 5).unwrap();
+    assert_eq!(journal.live_revision("app").unwrap(), Some(revision('c')), "a repeated commit changes nothing");
+    let at: Vec<_> = (0..=5).map(|generation| journal.revision_at("app", generation).unwrap()).collect();
+    let [a, c] = ['a', 'c'].map(|digit| Some(revision(digit)));
+    assert_eq!(at, [None, a.clone(), a, c.clone(), c.clone(), c.clone()]);
+    let history = journal.history(None, 10).unwrap();
+    let told: Vec<_> = history.iter().map(|deployment| deployment.revision.clone()).collect();
+    assert_eq!(told, [None, c, Some(revision('b')), Some(revision('a'))]);
+    let json = serde_json::to_value(&history).unwrap();
+    assert!(json[0].get("revision").is_none(), "{json}");
+    assert_eq!(serde_json::from_value::<Vec<Deployment>>(json).unwrap(), history);
+}
+
+#[test]
+fn recovery_knows_the_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let changes = [change("a", Some(file(dir.path(), "1"))), change("b", Some(file(dir.path(), "2")))];
+    journal.intend(&with_revision(intent(1, &changes), 'a'), 0).unwrap();
+    let open = journal.open_deployments().unwrap().remove(0);
+    let units = open.groups.iter().flat_map(|group| &group.steps).map(|step| &step.unit);
+    assert!(units.clone().all(|unit| unit.revision.as_deref() == Some(&revision('a'))));
+    assert_eq!(units.count(), 2);
 }
 
 #[test]

@@ -1,0 +1,258 @@
+//! What comes back from the lane: what is live now, what failed, and what the journal is told of it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::failures::TRANSIENT_MAX;
+use super::git::import::short;
+use super::pickup::{Done, Pickup, Work};
+use super::transaction::{GroupResult, Outcome, elapsed_ms};
+use crate::change::gather::Noted;
+use crate::change::{Change, ChangeKind, Content};
+use crate::error::{Error, ErrorKind};
+use crate::event::EventKind;
+use crate::journal::{KnownFile, Origin};
+use crate::path::UnitPath;
+use crate::source::git::Revision;
+use crate::source::{Fingerprint, Place};
+
+impl Pickup {
+    /// The lane is free again.
+    pub(super) fn done(&mut self, now: Instant, done: Done) {
+        self.is_busy = false;
+        let in_hand = std::mem::take(&mut self.in_hand);
+        self.owed = done.owed;
+        let result = match (done.work, done.result) {
+            (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.drifted)),
+            (Work::Deploy { generation, origin, since, rollback, revision }, Ok(outcomes)) => {
+                self.applied(now, generation, &since, &outcomes, revision.as_ref());
+                if let (Some(reply), Origin::Rollback { to }) = (rollback, origin) {
+                    self.answer_rollback(to, &outcomes, reply);
+                }
+                Ok(())
+            }
+            (Work::Deploy { rollback, .. }, Err(error)) => match rollback {
+                Some(rollback) => {
+                    // Whoever asked is gone: nobody to tell.
+                    let _ = rollback.send(Err(error));
+                    Ok(())
+                }
+                None => Err(error),
+            },
+        };
+        match result {
+            Ok(()) => {
+                self.pause = Duration::ZERO;
+                if self.owed.is_empty() {
+                    self.healed();
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::Cancelled => {}
+            Err(error) => self.put_off(&in_hand, &error),
+        }
+        if let Some((to, reply)) = self.pending_rollback.take() {
+            self.roll_back(to, reply);
+        }
+    }
+
+    /// The engine itself could not work: everything waits a little and is tried again.
+    pub(super) fn put_off(&mut self, units: &BTreeSet<UnitPath>, error: &Error) {
+        self.troubled(&error.to_string());
+        let now = self.shared.now();
+        self.pause = (self.pause * 2).clamp(Duration::from_millis(500), TRANSIENT_MAX);
+        self.pause_until = Some(now + self.pause);
+        for unit in units {
+            self.since.entry(unit.clone()).or_insert(now);
+            // A change that differs in nothing was asked for by a touch or a drift, and still is.
+            self.touched.insert(unit.clone());
+            self.gathering.note(now, unit.clone(), Noted::Complete);
+        }
+    }
+
+    fn applied(
+        &mut self,
+        now: Instant,
+        generation: u64,
+        since: &HashMap<UnitPath, Instant>,
+        outcomes: &[Outcome],
+        revision: Option<&Arc<Revision>>,
+    ) {
+        for outcome in outcomes {
+            match &outcome.result {
+                GroupResult::Applied(deployers) => {
+                    self.generation = Some(generation);
+                    self.last_success = Some(self.shared.now_ms());
+                    if let Some(revision) = revision {
+                        self.live_revision = Some(Revision::clone(revision));
+                    }
+                    for change in outcome.changes.iter() {
+                        let took = since.get(&change.path).map_or(0, |since| elapsed_ms(*since, now));
+                        self.went_live(change, generation, deployers, took, revision);
+                    }
+                }
+                GroupResult::Refused => {
+                    for change in outcome.changes.iter() {
+                        if let Some(content) = &change.content {
+                            self.unrouted.insert(change.path.clone(), content.clone());
+                        }
+                    }
+                }
+                GroupResult::RolledBack { deployer, cause, output, is_transient } => {
+                    let retry = self.failed(now, outcome, deployer, cause, *is_transient);
+                    let units: Vec<UnitPath> = outcome.changes.iter().map(|change| change.path.clone()).collect();
+                    let shown = units.iter().map(UnitPath::to_string).collect::<Vec<_>>().join(", ");
+                    let retry_in = retry.map(|retry| elapsed_ms(now, retry));
+                    tracing::error!(
+                        pickup = self.config.name,
+                        units = shown,
+                        generation,
+                        cause,
+                        output,
+                        retry_in_ms = retry_in,
+                        "failed; the old version stays"
+                    );
+                    let (cause, output) = (cause.clone(), output.clone());
+                    let kind = EventKind::RolledBack { units, generation, cause, output, retry_in };
+                    self.shared.publish(&self.config.name, kind);
+                }
+                GroupResult::Stuck { cause, undo_errors } => {
+                    self.failed_for_good(outcome, cause, undo_errors);
+                    let units = outcome.changes.iter().map(|change| change.path.clone()).collect();
+                    tracing::error!(
+                        pickup = self.config.name,
+                        generation,
+                        cause,
+                        ?undo_errors,
+                        "stuck; somebody has to look"
+                    );
+                    let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
+                    let kind = EventKind::Stuck { units, generation, cause, undo_errors };
+                    self.shared.publish(&self.config.name, kind);
+                }
+            }
+        }
+        self.save_known();
+    }
+
+    fn went_live(
+        &mut self,
+        change: &Change,
+        generation: u64,
+        deployers: &[String],
+        took: u64,
+        revision: Option<&Arc<Revision>>,
+    ) {
+        let name = &self.config.name;
+        let (unit, kind) = (change.path.clone(), change.kind);
+        let digest = change.content.as_ref().map(Content::digest);
+        let digest_short = digest.map(|digest| digest.short()).unwrap_or_default();
+        let commit = revision.map(|revision| short(&revision.commit));
+        let word = if change.kind == ChangeKind::Removed { "removed" } else { "deployed" };
+        tracing::info!(
+            pickup = name, %unit, change = kind.as_str(), deployers = deployers.join(","), generation,
+            digest = digest_short, took_ms = took, commit, "{word}"
+        );
+        let deployers = deployers.to_vec();
+        let revision = revision.cloned();
+        let deployed =
+            EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took, revision };
+        self.shared.publish(name, deployed);
+        for waiter in &mut self.waiters {
+            waiter.report.deployed += 1;
+        }
+        self.forgive(&unit);
+        self.unrouted.remove(&unit);
+        match &change.content {
+            Some(content) => {
+                self.shared.unpin(content);
+                self.live.insert(unit.clone(), content.clone());
+                if self.config.delete_after_pickup {
+                    self.delete_source(&unit);
+                }
+            }
+            None => {
+                self.live.remove(&unit);
+            }
+        }
+    }
+
+    pub(super) fn delete_if_live(&mut self, unit: &UnitPath) {
+        let wanted = self.wanted(unit);
+        let is_live = wanted.is_some_and(|wanted| self.live.get(unit).is_some_and(|live| live.is_same(&wanted)));
+        if is_live {
+            self.delete_source(unit);
+        }
+    }
+
+    /// It is there again: nothing has to be confirmed.
+    pub(super) fn unpause(&mut self, unit: &UnitPath) {
+        if let Some(paused) = &mut self.paused {
+            paused.units.remove(unit);
+            if paused.units.is_empty() {
+                self.paused = None;
+            }
+        }
+    }
+
+    /// Takes a deployed unit out of the pickup directory, unless somebody changed it since.
+    fn delete_source(&mut self, unit: &UnitPath) {
+        let places: Vec<Place> =
+            self.known.keys().filter(|place| self.unit_of(&place.path) == *unit).cloned().collect();
+        for place in places {
+            let Some(real) = self.roots[place.root].real() else { continue };
+            let path = real.join(place.path.as_path());
+            let is_ours = self.known.get(&place).is_some_and(|known| lstat(&path) == Some(known.fingerprint));
+            if !is_ours {
+                continue;
+            }
+            match remove_file(&path) {
+                Ok(()) => {
+                    self.known.remove(&place);
+                    self.unsaved.insert(place);
+                }
+                Err(error) => {
+                    tracing::warn!(pickup = self.config.name, path = %path.display(), %error, "cannot remove the file that was picked up");
+                }
+            }
+        }
+    }
+
+    /// Tells the journal which files were seen, so that the next start need not read them again.
+    pub(super) fn save_known(&mut self) {
+        let followed = self.followed();
+        if self.unsaved.is_empty() && followed.is_empty() {
+            return;
+        }
+        let (mut seen, mut gone) = (Vec::new(), Vec::new());
+        for place in &self.unsaved {
+            match self.known.get(place) {
+                // A racy fingerprint must not outlive the process: what hides behind it would never be found.
+                Some(known) if !known.is_racy => {
+                    let (fingerprint, digest) = (known.fingerprint, known.digest);
+                    seen.push(KnownFile { place: place.clone(), fingerprint, digest });
+                }
+                Some(_) | None => gone.push(place.clone()),
+            }
+        }
+        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone, &followed);
+        match saved {
+            Ok(()) => {
+                self.unsaved.clear();
+                self.followed_saved();
+            }
+            Err(error) => self.troubled(&error.to_string()),
+        }
+    }
+}
+
+fn lstat(path: &Path) -> Option<Fingerprint> {
+    #[expect(clippy::disallowed_methods, reason = "what was picked up is deleted only if it is still the same file")]
+    std::fs::symlink_metadata(path).ok().map(|metadata| Fingerprint::of(&metadata))
+}
+
+#[expect(clippy::disallowed_methods, reason = "`delete_after_pickup` asks for it")]
+fn remove_file(path: &Path) -> std::io::Result<()> {
+    std::fs::remove_file(path)
+}

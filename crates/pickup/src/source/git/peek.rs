@@ -1,0 +1,137 @@
+//! Looks at repositories on this machine, in this process: no network, no writing, no waiting.
+#![expect(clippy::disallowed_methods, reason = "this is a door to repositories")]
+
+use std::path::{Path, PathBuf};
+
+use git2::{ErrorCode, Oid, Repository};
+
+use super::worker::{self, Failure, FailureKind, Found, Wanted};
+use crate::error::{Error, ErrorKind, Result as Fallible};
+
+/// A remote on this machine, kept open between looks.
+#[derive(Default)]
+pub(crate) struct Remote(Option<(Repository, Identity)>);
+
+/// Tells apart directories of one name.
+type Identity = (u64, u64);
+
+impl Remote {
+    /// Whether each wanted reference of the remote at `path` still is where it was, and so is the head of the `clone` that
+    /// follows it. A remote that cannot be read is not still.
+    pub(crate) fn is_still(&mut self, path: &Path, clone: Option<&Path>, wanted: &[Wanted], last: &[Found]) -> bool {
+        let Some(repository) = self.open(path) else { return false };
+        let is_still = |(wanted, last): (&Wanted, &Found)| match last {
+            Found::At { commit, .. } => {
+                wanted.reference.as_ref() == Some(commit) || resolve(repository, wanted).as_ref() == Some(commit)
+            }
+            Found::Missing { .. } => false,
+        };
+        let at = match last.first() {
+            Some(Found::At { commit, .. }) => Some(commit),
+            Some(Found::Missing { .. }) | None => None,
+        };
+        wanted.iter().zip(last).all(is_still) && clone.is_none_or(|clone| head(clone).as_ref() == at)
+    }
+
+    fn open(&mut self, path: &Path) -> Option<&Repository> {
+        let now = identity(path);
+        if self.0.as_ref().map(|(_, known)| *known) != now {
+            self.0 = None;
+        }
+        if self.0.is_none() {
+            self.0 = Some((Repository::open(path).ok()?, now?));
+        }
+        self.0.as_ref().map(|(repository, _)| repository)
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = path.metadata().ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Nothing tells them apart: each look opens the remote anew.
+#[cfg(not(unix))]
+fn identity(_path: &Path) -> Option<Identity> {
+    None
+}
+
+fn resolve(repository: &Repository, wanted: &Wanted) -> Option<String> {
+    let found = match &wanted.reference {
+        None => repository.head(),
+        Some(name) if name.starts_with("refs/") => repository.find_reference(name),
+        Some(name) => repository
+            .find_reference(&format!("refs/heads/{name}"))
+            .or_else(|_| repository.find_reference(&format!("refs/tags/{name}"))),
+    };
+    let found = found.ok()?;
+    // A branch leads to a commit, and needs no object to be read for it.
+    if found.is_branch() {
+        return found.target().map(|commit| commit.to_string());
+    }
+    Some(found.peel_to_commit().ok()?.id().to_string())
+}
+
+/// The branch at the remote that the branch checked out in a clone follows: what a `git pull` there would ask for.
+pub(crate) fn checked_out(clone: &Path) -> Result<Option<String>, Failure> {
+    let repository = match Repository::open(clone) {
+        Ok(repository) => repository,
+        // It is about to be made.
+        Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+        Err(error) => return Err(other(format!("open {}: {}", clone.display(), error.message()))),
+    };
+    if repository.head_detached().unwrap_or(false) {
+        let message =
+            format!("follow {}: no branch is checked out there; check one out, or set git_ref", clone.display());
+        return Err(Failure { kind: FailureKind::Refused, message });
+    }
+    let head = repository.find_reference("HEAD").ok();
+    let branch = head.and_then(|head| head.symbolic_target().ok().flatten().map(str::to_owned));
+    let Some(branch) = branch else { return Ok(None) };
+    let upstream = repository.config().ok().and_then(|config| {
+        let key = format!("branch.{}.merge", branch.strip_prefix("refs/heads/")?);
+        config.get_string(&key).ok()
+    });
+    let followed = upstream.unwrap_or(branch);
+    Ok(followed.strip_prefix("refs/heads/").map(str::to_owned))
+}
+
+/// The commit that is checked out.
+pub(crate) fn head(clone: &Path) -> Option<String> {
+    Some(Repository::open(clone).ok()?.head().ok()?.target()?.to_string())
+}
+
+pub(crate) fn git_dir(clone: &Path) -> Result<PathBuf, Failure> {
+    let opened = Repository::open(clone);
+    let repository = opened.map_err(|error| other(format!("open {}: {}", clone.display(), error.message())))?;
+    Ok(repository.path().to_path_buf())
+}
+
+/// The commit that a pull of ours was to lead to, when it was cut off: until it is finished the working tree is half of it.
+pub(crate) fn cut_off(clone: &Path) -> Option<String> {
+    let repository = Repository::open(clone).ok()?;
+    let torn = worker::torn(repository.path())?;
+    let head = repository.head().ok()?.target()?.to_string();
+    (torn.from == head).then_some(torn.to)
+}
+
+/// Whether `new` has `old` in its history, which must be complete.
+pub(crate) fn is_descendant(git_dir: &Path, new: &str, old: &str) -> Fallible<bool> {
+    let broken = |error: git2::Error| Error::new(ErrorKind::Git, "read").at(git_dir).caused_by(error).transient();
+    let repository = Repository::open(git_dir).map_err(broken)?;
+    let (new, old) = (Oid::from_str(new).map_err(broken)?, Oid::from_str(old).map_err(broken)?);
+    // A commit that is not there is no ancestor.
+    Ok(repository.graph_descendant_of(new, old).unwrap_or(false))
+}
+
+/// How many packs a mirror has.
+pub(crate) fn packs(mirror: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(mirror.join("objects/pack")) else { return 0 };
+    entries.flatten().filter(|entry| entry.path().extension().is_some_and(|ending| ending == "pack")).count()
+}
+
+fn other(message: String) -> Failure {
+    Failure { kind: FailureKind::Other, message }
+}
