@@ -63,6 +63,22 @@ fn a_password_is_taken_from_a_file() {
 }
 
 #[test]
+fn a_proxy_that_is_configured_is_used_and_one_of_the_environment_is_not() {
+    both(|keys| {
+        let followed = Followed::new("");
+        let keys = format!("{keys}\ngit_proxy = \"{}\"", followed.server.url(""));
+        // Nobody but the proxy knows such a host.
+        follows(&followed, "http://git.invalid/a.git", &keys, Command::new(program()));
+    });
+    both(|keys| {
+        let followed = Followed::new("");
+        let mut command = Command::new(program());
+        command.env("http_proxy", "http://127.0.0.1:9").env("HTTP_PROXY", "http://127.0.0.1:9");
+        follows(&followed, &followed.url(), keys, command);
+    });
+}
+
+#[test]
 fn the_git_daemon_is_followed() {
     both(|keys| {
         let followed = Followed::new("");

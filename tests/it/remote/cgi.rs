@@ -23,6 +23,8 @@ impl Request {
         let line = line(&mut reader)?;
         let mut words = line.split(' ');
         let (method, target) = (words.next()?.to_owned(), words.next()?);
+        // What is sent to a proxy names the server, too.
+        let target = target.strip_prefix("http://").map_or(target, |rest| rest.find('/').map_or("/", |at| &rest[at..]));
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let (path, query) = (path.to_owned(), query.to_owned());
         let mut request = Self { method, path, query, headers: Vec::new(), body: Vec::new() };
