@@ -38,6 +38,12 @@ impl Example {
         std::fs::write(self.directory.path().join("in").join(name), content).unwrap();
     }
 
+    fn put_built(&self, name: &str, library: &str) {
+        let beside = self.directory.path().join(name);
+        std::fs::copy(built(library), &beside).unwrap();
+        std::fs::rename(beside, self.directory.path().join("in").join(name)).unwrap();
+    }
+
     fn remove(&self, name: &str) {
         std::fs::remove_file(self.directory.path().join("in").join(name)).unwrap();
     }
@@ -111,5 +117,19 @@ fn custom_deployer_keeps_the_old_rules_when_the_new_ones_are_wrong() {
     let directory = example.end();
     let example = Example::start_in("custom_deployer", directory);
     example.prints("the limit of a.rule is 20");
+    example.end();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn modules_calls_whichever_version_is_live() {
+    let example = Example::start("modules");
+    example.prints("no greeter is loaded");
+    example.put_built("greeter.so", "libgreeter.so");
+    example.prints("generation 1: good day, world");
+    example.put("greeter.so", "no library");
+    example.prints("the old version stays: modules: load it: format: it is no ELF file");
+    example.remove("greeter.so");
+    example.prints("no greeter is loaded");
     example.end();
 }

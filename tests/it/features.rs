@@ -8,6 +8,8 @@ use crate::sandbox::Sandbox;
 mod archive;
 mod choice;
 mod exec;
+#[cfg(target_os = "linux")]
+mod module;
 mod quarantine;
 mod release;
 mod reload;

@@ -8,6 +8,7 @@ mod daemon;
 mod features;
 mod git;
 mod odd;
+mod process;
 mod program;
 mod remote;
 mod sandbox;

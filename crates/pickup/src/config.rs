@@ -19,6 +19,7 @@ mod git;
 mod keys;
 mod load;
 mod problem;
+mod process;
 mod reader;
 mod resolve;
 mod surroundings;
@@ -32,6 +33,7 @@ mod zato;
 mod tests;
 
 pub use keys::{KEYS, Key, KeySection};
+pub use process::{DrainSignal, Limit, ListenAddress, ProcessConfig, Ready};
 pub use surroundings::Surroundings;
 pub use url::GitUrl;
 
@@ -376,6 +378,10 @@ pub enum DeployerKind {
     Release(ReleaseConfig),
     /// A program that is run for each change.
     Exec(ExecConfig),
+    /// A supervised program.
+    Process(ProcessConfig),
+    /// A shared library that is loaded into this process.
+    Module(ModuleConfig),
 }
 
 /// `kind = "copy"`.
@@ -423,6 +429,26 @@ pub struct ExecConfig {
     pub env: BTreeMap<String, String>,
     /// What the program reads on standard input. Default: the change set as JSON.
     pub stdin: ExecStdin,
+}
+
+/// `kind = "module"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModuleConfig {
+    /// The shared libraries a module may need besides the C library and libgcc, by the names the loader knows them by.
+    /// Default: none.
+    pub allow_needed: Vec<String>,
+    /// Whether a module is loaded in a process of its own first. Default: true.
+    pub probe: bool,
+    /// How many generations of all its modules may be loaded; none is ever unloaded. Default: 64, at least 1.
+    pub max_generations: usize,
+    /// What each module is given at start, as it stands. Default: nothing.
+    pub config: String,
+}
+
+impl Default for ModuleConfig {
+    fn default() -> Self {
+        Self { allow_needed: Vec::new(), probe: true, max_generations: 64, config: String::new() }
+    }
 }
 
 /// How often an `exec` deployer runs its command.

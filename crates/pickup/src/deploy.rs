@@ -13,11 +13,16 @@ mod exec;
 pub(crate) mod expand;
 #[cfg(unix)]
 pub(crate) mod lane;
+#[cfg(target_os = "linux")]
+pub mod module;
 #[cfg(unix)]
 pub(crate) mod place;
+#[cfg(target_os = "linux")]
+mod process;
 pub(crate) mod program;
 #[cfg(unix)]
 mod release;
+pub(crate) mod report;
 #[cfg(test)]
 mod testing;
 pub(crate) mod verify;
@@ -39,8 +44,12 @@ pub use closure::{FromFn, from_fn};
 pub use copy::Copy;
 #[cfg(unix)]
 pub use exec::Exec;
+#[cfg(target_os = "linux")]
+pub use module::Module;
+pub use process::Process;
 #[cfg(unix)]
 pub use release::Release;
+pub use report::{Happening, Reporter};
 
 /// A serialisable fact about a deployment: paths, digests, a pid with its start time, ports. Never a handle, because
 /// recovery needs it after a crash.
@@ -67,6 +76,8 @@ pub struct Context {
     deadline: Instant,
     cancel: CancellationToken,
     output: Arc<Mutex<String>>,
+    home: PathBuf,
+    reporter: Reporter,
 }
 
 /// How many bytes of a deployer's output go into a record.
@@ -75,12 +86,21 @@ pub(crate) const OUTPUT_MAX: usize = 16 << 10;
 impl Context {
     /// Makes a context whose `scratch` directory the deployer may fill; `timeout` bounds the phase.
     pub fn new(scratch: impl Into<PathBuf>, now: Instant, timeout: Duration) -> Self {
+        let scratch = scratch.into();
         Self {
-            scratch: scratch.into(),
+            home: scratch.join("home"),
+            scratch,
             deadline: now + timeout,
             cancel: CancellationToken::new(),
             output: Arc::default(),
+            reporter: Reporter::default(),
         }
+    }
+
+    /// The same context, with a home and somebody who hears.
+    #[must_use]
+    pub(crate) fn at_home(self, home: PathBuf, reporter: Reporter) -> Self {
+        Self { home, reporter, ..self }
     }
 
     /// The same context, cancelled together with `cancel`.
@@ -94,6 +114,16 @@ impl Context {
     /// exist yet; it is removed once the generation is retired.
     pub fn scratch(&self) -> &Path {
         &self.scratch
+    }
+
+    /// A private directory for this deployer and pickup that stays from generation to generation. It may not exist yet.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    /// Where to say what happens to something live after the phase that made it so.
+    pub fn reporter(&self) -> &Reporter {
+        &self.reporter
     }
 
     /// When this phase must be over.
@@ -128,6 +158,17 @@ impl Context {
     pub(crate) fn take_output(&self) -> String {
         std::mem::take(&mut self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
+}
+
+/// Why a deployer is let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// The engine ends; it may start again soon.
+    Engine,
+    /// The entry goes, or it does not name this deployer any more.
+    Entry,
+    /// The entry goes on with a changed configuration, and another deployer of this name takes over at once.
+    Exchange,
 }
 
 /// Makes captured units live somewhere.
@@ -217,5 +258,12 @@ pub trait Deployer: Send + Sync + 'static {
     fn observe(&self, cx: &Context, live: &Self::Live) -> impl Future<Output = Result<Observed>> + Send {
         let _ = (cx, live);
         async { Ok(Observed::Alive) }
+    }
+
+    /// The last call: whatever runs here and not in what was deployed, such as a program, ends or is left to a
+    /// successor. Default: there is nothing that runs.
+    fn shutdown(&self, cx: &Context, ending: Ending) -> impl Future<Output = Result<()>> + Send {
+        let _ = (cx, ending);
+        async { Ok(()) }
     }
 }

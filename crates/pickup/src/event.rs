@@ -10,6 +10,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use crate::capture::Digest;
 use crate::change::{ChangeKind, Doubt};
+use crate::deploy::Happening;
 use crate::path::UnitPath;
 use crate::source::git::Revision;
 
@@ -124,6 +125,26 @@ pub enum EventKind {
         deployer: String,
         /// What it found.
         found: String,
+    },
+    /// Something happened to an instance of a running program: it was started, activated, looked at, asked to stop,
+    /// stopped.
+    Instance {
+        /// The deployer that runs it.
+        deployer: String,
+        /// The generation it belongs to.
+        generation: u64,
+        /// What happened.
+        #[serde(flatten)]
+        happening: Happening,
+    },
+    /// What was live is not any more, and its deployer gave up on it: it shows as failed.
+    Broken {
+        /// The units.
+        units: Vec<UnitPath>,
+        /// The deployer that gave up.
+        deployer: String,
+        /// Why.
+        cause: String,
     },
     /// A failure that is not about one unit, such as a full disk. It is tried again until it heals.
     Troubled {

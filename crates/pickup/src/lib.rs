@@ -31,7 +31,8 @@
 //!   [`rollback`](Engine::rollback), [`retry`](Engine::retry), [`reload`](Engine::reload), and at the end
 //!   [`shutdown`](Engine::shutdown). [`Records`] reads what an engine left behind.
 //! - [`Deployer`] makes units live. Built in, on Unix: [`Copy`](deploy::Copy), [`Release`](deploy::Release) and
-//!   [`Exec`](deploy::Exec). Your own: a closure by [`from_fn`](deploy::from_fn), or the trait with its phases.
+//!   [`Exec`](deploy::Exec); on Linux, [`Process`](deploy::Process) and [`Module`](deploy::module::Module). Your own: a closure by
+//!   [`from_fn`](deploy::from_fn), or the trait with its phases.
 //! - [`Events`] tell what happens, as [`Event`]s that serialise; [`Deployment`]s are the history.
 //!
 //! # The pipeline

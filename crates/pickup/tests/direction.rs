@@ -19,7 +19,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("rustls", &["tls", "deploy/verify", "source/git/transport"]),
     ("walkdir", &["source"]),
     ("git2", &["source/git"]),
-    ("libloading", &["deploy/module"]),
+    ("libloading", &["deploy/module/load"]),
+    ("object", &["deploy/module/judge", "deploy/module/libraries"]),
+    ("arc_swap", &["deploy/module/generations"]),
 ];
 
 #[test]

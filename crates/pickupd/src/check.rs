@@ -1,5 +1,6 @@
 //! `pickupd check`: what the configuration means, and what is wrong with it.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -211,6 +212,15 @@ fn described(deployer: &DeployerConfig, pickup: &str) -> String {
             };
             format!("{name}: runs {} for {per}", exec.command.join(" "))
         }
+        DeployerKind::Module(module) => {
+            let probe = if module.probe { ", each probed in a process of its own" } else { "" };
+            format!("{name}: loads modules into the daemon{probe}, at most {} in all", module.max_generations)
+        }
+        DeployerKind::Process(process) => {
+            let listen: Vec<_> = process.listen.iter().map(|(name, address)| format!("{name} at {address}")).collect();
+            let listen = if listen.is_empty() { String::new() } else { format!(", listening: {}", listen.join(", ")) };
+            format!("{name}: keeps {} running{listen}", process.command.join(" "))
+        }
     }
 }
 
@@ -272,6 +282,14 @@ fn deployer_value(deployer: &DeployerConfig) -> Value {
         }
         DeployerKind::Exec(exec) => {
             json!({ "name": name, "kind": "exec", "command": exec.command, "per": exec.per })
+        }
+        DeployerKind::Module(module) => {
+            json!({ "name": name, "kind": "module", "probe": module.probe, "max_generations": module.max_generations })
+        }
+        DeployerKind::Process(process) => {
+            let listen: BTreeMap<_, _> =
+                process.listen.iter().map(|(name, address)| (name, address.to_string())).collect();
+            json!({ "name": name, "kind": "process", "command": process.command, "listen": listen })
         }
     }
 }

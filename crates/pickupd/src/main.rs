@@ -31,6 +31,9 @@ fn main() -> ExitCode {
         return git_worker();
     }
     let Cli { options, command } = Cli::parse();
+    if let Command::ModuleProbe = command {
+        return module_probe();
+    }
     let paint = Paint::on_stdout(options.color);
     let done = match command {
         Command::Run(run) => run::run(&options, run),
@@ -52,6 +55,21 @@ fn git_worker() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cannot serve as a git worker: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Loads one module for a daemon that asks on the standard input.
+fn module_probe() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    let served = pickup::deploy::module::serve_probe(std::io::stdin().lock(), std::io::stdout());
+    #[cfg(not(target_os = "linux"))]
+    let served: std::io::Result<()> = Err(std::io::ErrorKind::Unsupported.into());
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot serve as a probe of modules: {error}");
             ExitCode::FAILURE
         }
     }

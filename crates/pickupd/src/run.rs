@@ -80,6 +80,10 @@ async fn serve(Plan { config, follow, once }: Plan) -> Result<u8, Error> {
     if let Some((file, surroundings)) = follow.filter(|_| is_followed) {
         builder = builder.follow(file, surroundings);
     }
+    match std::env::current_exe() {
+        Ok(program) => builder = builder.module_probe([program.as_os_str(), "module-probe".as_ref()]),
+        Err(error) => tracing::warn!(%error, "modules cannot be probed: where this program lies is unknown"),
+    }
     let events = builder.subscribe();
     let engine = builder.start().await?;
     if let Err(error) = engine.serve_control() {

@@ -10,7 +10,7 @@ use super::document::{Position, Section};
 use super::problem::{Place, Problems, shorten};
 use super::resolve::DEFAULT;
 use super::surroundings::{Surroundings, normalised};
-use super::{Config, DeployerConfig, DeployerKind, PickupConfig, Severity, UnitKind};
+use super::{Config, DeployerConfig, DeployerKind, ListenAddress, PickupConfig, Severity, UnitKind};
 
 type Sections<'d> = HashMap<&'d str, &'d Section>;
 
@@ -31,6 +31,7 @@ pub(crate) fn check(
     check.outside_state(config, &targets);
     check.loops(config, &targets);
     check.one_remote(config);
+    check.listeners(config);
     check.deploy_to(config, surroundings);
     let Check { broken_pickups, broken_deployers, .. } = check;
     config.pickups.retain(|name, _| !broken_pickups.contains(name));
@@ -49,7 +50,8 @@ fn into(deployer: &DeployerConfig) -> Option<&str> {
     match &deployer.kind {
         DeployerKind::Copy(copy) => Some(&copy.into),
         DeployerKind::Release(release) => Some(&release.into),
-        DeployerKind::Exec(_) => None,
+        DeployerKind::Process(process) => process.into.as_deref(),
+        DeployerKind::Exec(_) | DeployerKind::Module(_) => None,
     }
 }
 
@@ -205,6 +207,33 @@ impl Check<'_, '_> {
                     );
                     self.pickup_error(pickup, key, message);
                 }
+            }
+        }
+    }
+
+    /// An address has one listener, and a listener belongs to one program.
+    fn listeners(&mut self, config: &Config) {
+        let mut taken: Vec<(ListenAddress, &str, &str)> = Vec::new();
+        let mut deployers: Vec<&DeployerConfig> = config.deployers.values().collect();
+        deployers.sort_by_key(|deployer| self.deployer_position(&deployer.name));
+        for deployer in deployers {
+            let DeployerKind::Process(process) = &deployer.kind else { continue };
+            let users = config.pickups.values().filter(|pickup| pickup.deploy_to.contains(&deployer.name));
+            let mut users: Vec<&str> = users.map(|pickup| pickup.name.as_str()).collect();
+            // One that no entry uses yet claims its addresses all the same.
+            users.is_empty().then(|| users.push(""));
+            for user in users {
+                let own = process.listen.values().map(|address| address.of(user)).collect::<Vec<_>>();
+                for (at, address) in own.iter().enumerate() {
+                    let others = taken.iter().map(|(other, deployer, user)| (other, *deployer, *user));
+                    let others = others.chain(own[..at].iter().map(|other| (other, deployer.name.as_str(), user)));
+                    let clash = others.into_iter().find(|(other, ..)| address.clashes(other));
+                    let Some((_, other, other_user)) = clash else { continue };
+                    let of = if other_user.is_empty() { String::new() } else { format!(" for entry `{other_user}`") };
+                    let message = format!("{address} is listened on by deployer `{other}`{of} already");
+                    self.deployer_error(&deployer.name, "listen", message);
+                }
+                taken.extend(own.into_iter().map(|address| (address, deployer.name.as_str(), user)));
             }
         }
     }

@@ -7,7 +7,8 @@ use super::keys::{self, KeySection};
 use super::problem::{nearest, shorten};
 use super::reader::{Reader, text};
 use super::{
-    CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ExecPer, ExecStdin, ReleaseConfig, verify,
+    CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ExecPer, ExecStdin, ModuleConfig,
+    ReleaseConfig, process, verify,
 };
 use crate::path::UnitPath;
 
@@ -24,22 +25,38 @@ pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<DeployerConfig>
     }
     let kind = kind(reader)?;
     reader.check_names(&[KeySection::Deployer, kind]);
-    let common = common(reader);
+    let mut common = common(reader);
     let kind = match kind {
         KeySection::Copy => DeployerKind::Copy(copy(reader)),
         KeySection::Release => DeployerKind::Release(release(reader)),
         KeySection::Exec => DeployerKind::Exec(exec(reader)),
+        KeySection::Module => DeployerKind::Module(module(reader)),
+        KeySection::Process => DeployerKind::Process(process::read(reader)),
         planned => {
             let kind = planned.kind().unwrap_or_default();
             reader.error("kind", format!("deployers of kind `{kind}` are not part of this version yet"));
             return None;
         }
     };
+    if let DeployerKind::Process(process) = &kind {
+        give_time(reader, process, &mut common);
+    }
     (!reader.is_broken).then(|| DeployerConfig { name: name.to_owned(), kind, common })
 }
 
+/// A phase of a supervised program must not be over before the program's own deadlines are.
+fn give_time(reader: &mut Reader<'_>, process: &super::ProcessConfig, common: &mut DeployerCommon) {
+    let least = process.phase_max();
+    if reader.value("timeout").is_none() {
+        common.timeout = common.timeout.max(least);
+    } else if common.timeout < least {
+        let message = "is shorter than starting, probation or draining may take, with 5 s to spare";
+        reader.error("timeout", format!("{message}: {least:?}"));
+    }
+}
+
 fn kind(reader: &mut Reader<'_>) -> Option<KeySection> {
-    const KINDS: &str = "expected one of `copy`, `release`, `exec`";
+    const KINDS: &str = "expected one of `copy`, `release`, `exec`, `process`, `module`";
     if reader.value("kind").is_none() {
         // Wrong names are worth reporting even so: `knid = "copy"` is why the kind is missing.
         let sections = keys::KEYS.iter().map(|(section, _)| *section);
@@ -114,10 +131,27 @@ fn exec(reader: &mut Reader<'_>) -> ExecConfig {
     }
 }
 
+fn module(reader: &mut Reader<'_>) -> ModuleConfig {
+    let default = ModuleConfig::default();
+    ModuleConfig {
+        allow_needed: reader.checked_list("allow_needed", library).unwrap_or(default.allow_needed),
+        probe: reader.boolean("probe", default.probe),
+        max_generations: reader.number("max_generations", 64, 1, 10_000) as usize,
+        config: reader.text("config").unwrap_or(default.config),
+    }
+}
+
+fn library(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['/', '*']) {
+        return Err(format!("expected the name of a library such as `libz.so.1`, found `{}`", shorten(name)));
+    }
+    Ok(())
+}
+
 pub(super) const PERS: &[(&str, ExecPer)] = &[("unit", ExecPer::Unit), ("change_set", ExecPer::ChangeSet)];
 pub(super) const STDINS: &[(&str, ExecStdin)] = &[("json", ExecStdin::Json), ("none", ExecStdin::None)];
 
-fn into(reader: &mut Reader<'_>) -> String {
+pub(super) fn into(reader: &mut Reader<'_>) -> String {
     if reader.value("into").is_none() {
         reader.error("into", "is missing: which directory is to be written to?");
         return String::new();
@@ -159,7 +193,7 @@ fn mode(data: &Data) -> Result<u32, String> {
     parsed.filter(|mode| *mode <= MODE_MAX).ok_or_else(|| EXPECTED.into())
 }
 
-fn owner(text: &str) -> Result<String, String> {
+pub(super) fn owner(text: &str) -> Result<String, String> {
     let (user, group) = text.split_once(':').unwrap_or((text, ""));
     let is_name = |name: &str| !name.contains(|c: char| c == ':' || c == '/' || c.is_whitespace());
     let has_any = !user.is_empty() || !group.is_empty();
@@ -193,7 +227,7 @@ fn shared(reader: &mut Reader<'_>) -> Vec<PathBuf> {
     shared
 }
 
-fn command(reader: &mut Reader<'_>, key: &str) -> Option<Vec<String>> {
+pub(super) fn command(reader: &mut Reader<'_>, key: &str) -> Option<Vec<String>> {
     let is_one_string = matches!(reader.value(key)?.data, Data::Text(_));
     let command = reader.list(key)?;
     let Some(program) = command.first().filter(|program| !program.trim().is_empty()) else {

@@ -28,9 +28,9 @@ pub enum KeySection {
     Release,
     /// `kind = "exec"`.
     Exec,
-    /// `kind = "process"`, refused by this version.
+    /// `kind = "process"`.
     Process,
-    /// `kind = "module"`, refused by this version.
+    /// `kind = "module"`.
     Module,
     /// `kind = "http"`, refused by this version.
     Http,
@@ -67,8 +67,8 @@ impl KeySection {
     pub fn is_planned(self) -> bool {
         match self {
             Self::Settings | Self::Entry | Self::Git | Self::Deployer => false,
-            Self::Copy | Self::Release | Self::Exec => false,
-            Self::Process | Self::Module | Self::Http => true,
+            Self::Copy | Self::Release | Self::Exec | Self::Process | Self::Module => false,
+            Self::Http => true,
         }
     }
 }
@@ -177,7 +177,7 @@ const GIT: &[Key] = &[
 ];
 
 const DEPLOYER: &[Key] = &[
-    key("kind", "", "What kind of deployer this is: `copy`, `release` or `exec`."),
+    key("kind", "", "What kind of deployer this is: `copy`, `release`, `exec`, `process` or `module`."),
     key("timeout", "\"60s\"", "The deadline of each phase."),
     key("retry", "3", "How often a failed artifact is tried again before it is quarantined."),
     key("retry_backoff", "\"1s\"", "The wait before the first retry; it doubles."),
@@ -211,23 +211,32 @@ const EXEC: &[Key] = &[
 ];
 
 const PROCESS: &[Key] = &[
-    key("command", "", "The program and its arguments."),
-    key("listen", "", "Listeners the program is handed, by name."),
-    key("ready", "", "How the program says that it is ready."),
-    key("start_timeout", "", "How long it may take to be ready."),
-    key("probation", "", "How long it must live before the old one goes."),
-    key("drain_signal", "", "The signal that asks the old one to finish."),
-    key("drain_timeout", "", "How long the old one may take to finish."),
-    key("overlap", "", "Whether old and new run side by side."),
-    key("env", "", "Additions to the environment."),
-    key("user", "", "The user it runs as."),
+    key("command", "", "The program and its arguments; no shell. `{fd:name}`, `{port:name}` and `{path}` expand, too."),
+    key("into", "", "The directory that holds `releases/`; `{pickup}` expands. In the state directory if not said."),
+    key("listen", "{}", "Listeners, by name: kept open over every restart, and handed to the program."),
+    key(
+        "ready",
+        "\"after:1s\"",
+        "How it says that it is ready: `notify`, `tcp://`, `http://`, `exec:`, `line:`, `after:`.",
+    ),
+    key("start_timeout", "\"30s\"", "How long it may take to be ready."),
+    key("probation", "\"5s\"", "How long it must live beside the old version before that one goes."),
+    key("drain_signal", "\"TERM\"", "The signal that asks a program to finish."),
+    key("drain_timeout", "\"30s\"", "How long it may take to finish, before its process group is killed."),
+    key("overlap", "true", "Whether old and new run side by side."),
+    key("env", "{}", "Additions to the environment."),
+    key("user", "", "`user` or `user:group` that it runs as; needs `into`."),
+    key("limits", "{}", "Resource limits: `as core cpu data fsize memlock nofile nproc stack`."),
+    key("restart_max", "5", "How often in a row a program that ends by itself is started again."),
+    key("watchdog", "", "How long it may go without a sign of life (`WATCHDOG=1`)."),
+    key("keep_running", "false", "Whether it runs on when the daemon ends."),
 ];
 
 const MODULE: &[Key] = &[
-    key("allow_needed", "", "Shared libraries a module may need."),
-    key("probe", "", "Whether it is loaded in a process of its own first."),
-    key("max_generations", "", "How many versions may be loaded at once."),
-    key("config", "", "What the module is given at start."),
+    key("allow_needed", "[]", "Shared libraries a module may need besides the C library and libgcc."),
+    key("probe", "true", "Whether a module is loaded in a process of its own first."),
+    key("max_generations", "64", "How many generations may be loaded: none is ever unloaded."),
+    key("config", "\"\"", "What a module is given at start, as it stands."),
 ];
 
 const HTTP: &[Key] = &[

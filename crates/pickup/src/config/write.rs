@@ -8,8 +8,8 @@ use super::entry::{ON_REMOVED, SYMLINKS, UNITS, WATCHES};
 use super::keys::{self, KeySection};
 use super::resolve::LOG_FORMATS;
 use super::{
-    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, PickupConfig,
-    ReleaseConfig, Settings, address, deployer, git, verify,
+    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, ModuleConfig,
+    PickupConfig, ProcessConfig, ReleaseConfig, Settings, address, deployer, git, process, verify,
 };
 
 impl Config {
@@ -142,6 +142,8 @@ impl Writer {
             DeployerKind::Copy(copy) => self.copy(copy),
             DeployerKind::Release(release) => self.release(release),
             DeployerKind::Exec(exec) => self.exec(exec),
+            DeployerKind::Process(process) => self.process(process),
+            DeployerKind::Module(module) => self.module(module),
         }
         let (common, default) = (&deployer.common, DeployerCommon::default());
         self.key_unless("timeout", &common.timeout, &default.timeout, duration);
@@ -185,12 +187,52 @@ impl Writer {
         if let Some(cwd) = &exec.cwd {
             self.key("cwd", path(cwd));
         }
-        if !exec.env.is_empty() {
-            let pairs: Vec<_> =
-                exec.env.iter().map(|(name, value)| format!("{} = {}", key(name), quoted(value))).collect();
-            self.key("env", format!("{{ {} }}", pairs.join(", ")));
-        }
+        self.pairs("env", exec.env.iter().map(|(name, value)| (name.as_str(), quoted(value))));
         self.key_unless("stdin", &exec.stdin, &super::ExecStdin::Json, |stdin| chosen(*stdin, deployer::STDINS));
+    }
+
+    fn module(&mut self, module: &ModuleConfig) {
+        let default = ModuleConfig::default();
+        self.key("kind", quoted("module"));
+        self.key_unless("allow_needed", &module.allow_needed, &default.allow_needed, |texts| list(texts));
+        self.key_unless("probe", &module.probe, &default.probe, bool::to_string);
+        self.key_unless("max_generations", &module.max_generations, &default.max_generations, usize::to_string);
+        self.key_unless("config", &module.config, &default.config, |text| quoted(text));
+    }
+
+    fn process(&mut self, process: &ProcessConfig) {
+        let default = ProcessConfig::new(Vec::new());
+        self.key("kind", quoted("process"));
+        self.key("command", list(&process.command));
+        if let Some(into) = &process.into {
+            self.key("into", path(Path::new(into)));
+        }
+        self.pairs("listen", process.listen.iter().map(|(name, at)| (name.as_str(), quoted(&at.to_string()))));
+        self.key_unless("ready", &process.ready, &default.ready, |ready| quoted(&process::write_ready(ready)));
+        self.key_unless("start_timeout", &process.start_timeout, &default.start_timeout, duration);
+        self.key_unless("probation", &process.probation, &default.probation, duration);
+        let signal = |signal: &super::DrainSignal| chosen(*signal, process::SIGNALS);
+        self.key_unless("drain_signal", &process.drain_signal, &default.drain_signal, signal);
+        self.key_unless("drain_timeout", &process.drain_timeout, &default.drain_timeout, duration);
+        self.key_unless("overlap", &process.overlap, &default.overlap, bool::to_string);
+        self.pairs("env", process.env.iter().map(|(name, value)| (name.as_str(), quoted(value))));
+        if let Some(user) = &process.user {
+            self.key("user", quoted(user));
+        }
+        let name = |limit| process::LIMITS.iter().find(|(_, known)| *known == limit).map_or("", |(name, _)| *name);
+        self.pairs("limits", process.limits.iter().map(|(limit, value)| (name(*limit), quoted(&value.to_string()))));
+        self.key_unless("restart_max", &process.restart_max, &default.restart_max, u32::to_string);
+        if let Some(watchdog) = &process.watchdog {
+            self.key("watchdog", duration(watchdog));
+        }
+        self.key_unless("keep_running", &process.keep_running, &default.keep_running, bool::to_string);
+    }
+
+    fn pairs<'a>(&mut self, name: &str, pairs: impl Iterator<Item = (&'a str, String)>) {
+        let pairs: Vec<_> = pairs.map(|(name, value)| format!("{} = {value}", key(name))).collect();
+        if !pairs.is_empty() {
+            self.key(name, format!("{{ {} }}", pairs.join(", ")));
+        }
     }
 }
 

@@ -1,17 +1,30 @@
 //! A configured section in, a deployer out.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(unix)]
+use crate::config::ModuleConfig;
 use crate::config::{DeployerConfig, DeployerKind};
 use crate::deploy::dynamic::DynDeployer;
 use crate::error::Result;
+
+/// What a deployer is given besides its section.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Site<'a> {
+    /// Where it may keep what is its own.
+    pub(crate) state_dir: &'a Path,
+    /// The program that loads modules for a test, if there is one.
+    pub(crate) module_probe: Option<&'a [OsString]>,
+}
 
 /// Makes the deployer that a `[deployer.<name>]` section describes.
 ///
 /// What [`common`](DeployerConfig::common) says holds for every kind and is the engine's to keep: deadlines, retries,
 /// and the checks of [`verify`](crate::deploy::verify::verify).
 #[cfg(unix)]
-pub(crate) fn build(config: &DeployerConfig) -> Result<Arc<dyn DynDeployer>> {
+pub(crate) fn build(config: &DeployerConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
     use crate::deploy::{Copy, Exec, Release};
     use crate::error::Error;
 
@@ -20,18 +33,50 @@ pub(crate) fn build(config: &DeployerConfig) -> Result<Arc<dyn DynDeployer>> {
         DeployerKind::Copy(copy) => Arc::new(Copy::new(copy.clone())),
         DeployerKind::Release(release) => Arc::new(Release::new(release.clone()).map_err(named)?),
         DeployerKind::Exec(exec) => Arc::new(Exec::new(exec.clone()).map_err(named)?),
+        DeployerKind::Module(module) => self::module(&config.name, module, site).map_err(named)?,
+        #[cfg(target_os = "linux")]
+        DeployerKind::Process(process) => {
+            Arc::new(crate::deploy::Process::new(process.clone(), &config.name).map_err(named)?)
+        }
+        #[cfg(not(target_os = "linux"))]
+        DeployerKind::Process(_) => {
+            let action = format!("use deployer {}: kind process needs Linux", config.name);
+            return Err(Error::new(crate::error::ErrorKind::Config, action));
+        }
     })
+}
+
+#[cfg(target_os = "linux")]
+fn module(name: &str, config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
+    use crate::capture::Digest;
+    use crate::deploy::Module;
+
+    // A directory for each name, because what is loaded is counted by directory; any text may be a name.
+    let own = Digest(*blake3::hash(name.as_bytes()).as_bytes()).short();
+    let probe = site.module_probe.filter(|_| config.probe).map(<[OsString]>::to_vec);
+    Ok(Arc::new(Module::new(config.clone(), site.state_dir.join("modules").join(own), probe)?))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn module(_name: &str, _config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
+    use crate::error::{Error, ErrorKind};
+
+    let _ = (site.state_dir, site.module_probe);
+    Err(Error::new(ErrorKind::Config, "use it: kind module needs Linux"))
 }
 
 /// The kinds there are all rest on Unix; elsewhere a program brings its own deployers.
 #[cfg(not(unix))]
-pub(crate) fn build(config: &DeployerConfig) -> Result<Arc<dyn DynDeployer>> {
+pub(crate) fn build(config: &DeployerConfig, site: Site<'_>) -> Result<Arc<dyn DynDeployer>> {
     use crate::error::{Error, ErrorKind};
 
+    let _ = (site.state_dir, site.module_probe);
     let kind = match &config.kind {
         DeployerKind::Copy(_) => "copy",
         DeployerKind::Release(_) => "release",
         DeployerKind::Exec(_) => "exec",
+        DeployerKind::Module(_) => "module",
+        DeployerKind::Process(_) => "process",
     };
     Err(Error::new(ErrorKind::Config, format!("use deployer {}: kind {kind} needs Unix", config.name)))
 }
@@ -48,10 +93,14 @@ mod tests {
         DeployerConfig { name: "web".into(), kind, common: DeployerCommon::default() }
     }
 
+    fn site() -> Site<'static> {
+        Site { state_dir: Path::new("/var/lib/pickup"), module_probe: None }
+    }
+
     #[test]
     fn each_kind_has_its_scope() {
         let copy = CopyConfig { into: "/srv".into(), mode: None, owner: None, strip: 0, durable: true };
-        assert_eq!(build(&section(DeployerKind::Copy(copy))).unwrap().scope(), Scope::Unit);
+        assert_eq!(build(&section(DeployerKind::Copy(copy)), site()).unwrap().scope(), Scope::Unit);
     }
 
     #[test]
@@ -64,7 +113,7 @@ mod tests {
             env: BTreeMap::new(),
             stdin: ExecStdin::None,
         };
-        let error = build(&section(DeployerKind::Exec(exec))).err().unwrap();
+        let error = build(&section(DeployerKind::Exec(exec)), site()).err().unwrap();
         assert_eq!(error.to_string(), "set up deployer web: run a command without a program");
     }
 }

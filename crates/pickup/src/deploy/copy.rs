@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::path::{self, UnitPath};
 
 mod file;
-mod owner;
+pub(in crate::deploy) mod owner;
 
 use file::{LiveFile, StagedFile, StaleFile};
 use owner::Owner;

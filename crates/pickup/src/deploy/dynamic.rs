@@ -8,7 +8,7 @@ use std::task::{self, Poll};
 
 use serde_json::Value;
 
-use crate::deploy::{Context, Deployer, Observed, Receipt, Scope, Unit, Verdict};
+use crate::deploy::{Context, Deployer, Ending, Observed, Receipt, Scope, Unit, Verdict};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What a phase of a [`DynDeployer`] returns.
@@ -44,6 +44,7 @@ pub(crate) trait DynDeployer: Send + Sync + 'static {
     ) -> Phase<'a, ()>;
     fn remove<'a>(&'a self, cx: &'a Context, unit: &'a Unit, live: &'a Value) -> Phase<'a, ()>;
     fn observe<'a>(&'a self, cx: &'a Context, live: &'a Value) -> Phase<'a, Observed>;
+    fn shutdown<'a>(&'a self, cx: &'a Context, ending: Ending) -> Phase<'a, ()>;
 }
 
 impl<D: Deployer> DynDeployer for D {
@@ -133,6 +134,10 @@ impl<D: Deployer> DynDeployer for D {
             let live = read::<D, D::Live>(live)?;
             Deployer::observe(self, cx, &live).await
         })
+    }
+
+    fn shutdown<'a>(&'a self, cx: &'a Context, ending: Ending) -> Phase<'a, ()> {
+        guarded::<D, _>("end", cx, Deployer::shutdown(self, cx, ending))
     }
 }
 

@@ -73,6 +73,7 @@ impl Exec {
                 ExecStdin::Json => Some(request(unit, path)?),
                 ExecStdin::None => None,
             },
+            stdout: None,
         };
         let name = program.name();
         let status = program.run(cx, cx.deadline()).await?;

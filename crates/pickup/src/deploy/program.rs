@@ -6,6 +6,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::{Pin, pin};
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,7 @@ const GRACE_MAX: Duration = Duration::from_secs(2);
 const DRAIN: Duration = Duration::from_millis(100);
 
 /// What concerns our own relation to a service manager, and would confuse a program that finds it.
-const NOT_INHERITED: [&str; 6] =
+pub(crate) const NOT_INHERITED: [&str; 6] =
     ["NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_USEC", "WATCHDOG_PID"];
 
 /// What is to be run, and with what.
@@ -35,6 +36,16 @@ pub(crate) struct Program {
     pub(crate) cwd: Option<PathBuf>,
     /// What it reads on standard input; else that is empty.
     pub(crate) stdin: Option<Vec<u8>>,
+    /// Where its standard output goes instead of to the context.
+    pub(crate) stdout: Option<Kept>,
+}
+
+/// Output that is kept for the caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) bytes: Arc<Mutex<Vec<u8>>>,
+    /// How many bytes of it are kept at most.
+    pub(crate) most: usize,
 }
 
 impl Program {
@@ -53,7 +64,7 @@ impl Program {
         let soft = deadline - grace - (remaining / 16).min(GRACE_MAX / 4);
         let mut child = self.spawn()?;
         let mut group = Group::of(&child);
-        let mut io = Io::new(exchange(&mut child, self.stdin, cx));
+        let mut io = Io::new(exchange(&mut child, self.stdin, self.stdout, cx));
 
         let ended = io.beside(async {
             tokio::select! {
@@ -133,10 +144,31 @@ pub(crate) fn describe(status: ExitStatus) -> String {
 }
 
 /// Feeds the program and takes its output, until all three pipes are closed.
-fn exchange(child: &mut Child, stdin: Option<Vec<u8>>, cx: &Context) -> impl Future<Output = ()> + Send + use<> {
+fn exchange(
+    child: &mut Child,
+    stdin: Option<Vec<u8>>,
+    stdout: Option<Kept>,
+    cx: &Context,
+) -> impl Future<Output = ()> + Send + use<> {
     let (to, out, err, cx) = (child.stdin.take(), child.stdout.take(), child.stderr.take(), cx.clone());
     async move {
-        tokio::join!(feed(to, stdin), pump(out, &cx), pump(err, &cx));
+        let out = async {
+            match stdout {
+                Some(kept) => keep(out, &kept).await,
+                None => pump(out, &cx).await,
+            }
+        };
+        tokio::join!(feed(to, stdin), out, pump(err, &cx));
+    }
+}
+
+async fn keep(from: Option<impl AsyncRead + Unpin>, Kept { bytes, most }: &Kept) {
+    let Some(mut from) = from else { return };
+    let mut buffer = [0; 8 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        let mut bytes = bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = most.saturating_sub(bytes.len());
+        bytes.extend_from_slice(&buffer[..count.min(left)]);
     }
 }
 

@@ -13,7 +13,7 @@ use crate::deploy::{Context, Deployer, Observed, Scope, Unit, expand};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path;
 
-mod build;
+pub(in crate::deploy) mod build;
 mod link;
 mod manifest;
 
@@ -70,7 +70,7 @@ impl Target {
     }
 }
 
-const RELEASES: &str = "releases";
+pub(in crate::deploy) const RELEASES: &str = "releases";
 
 impl Release {
     /// Makes the deployer that the section describes.

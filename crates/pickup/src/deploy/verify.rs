@@ -41,8 +41,8 @@ pub(crate) async fn verify(checks: &[VerifyCheck], timeout: Duration, cx: &Conte
     Ok(())
 }
 
-/// Fails with the last attempt's result.
-async fn until_it_passes(
+/// Repeats one check until it passes or `deadline` is over; fails with the last attempt's result.
+pub(crate) async fn until_it_passes(
     check: &VerifyCheck,
     values: &Values,
     deadline: Instant,

@@ -79,7 +79,7 @@ impl Pickup {
             self.pause_until = None;
         }
         self.retry_due(now);
-        if !self.may_deploy() || self.is_stopping {
+        if !self.may_deploy() || self.end.is_some() {
             return;
         }
         if self.is_git_blocked() {

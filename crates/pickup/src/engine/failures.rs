@@ -9,6 +9,7 @@ use super::transaction::Outcome;
 use crate::capture::Digest;
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content};
+use crate::event::EventKind;
 use crate::journal::Quarantined;
 use crate::path::UnitPath;
 
@@ -68,6 +69,20 @@ impl Pickup {
                 Quarantined { unit, digest, deployer, attempts: 1, retry_at: None, cause, is_transient: false };
             self.remember_failure(Failure { record, retry: None, retries: 0, is_due: false });
         }
+    }
+
+    /// A deployer gave up on what is live: it shows as failed, and is deployed again when somebody asks for it.
+    pub(super) fn broken(&mut self, deployer: &str, units: Vec<UnitPath>, cause: &str) {
+        tracing::error!(pickup = self.config.name, deployer, cause, "what was live is not any more");
+        for unit in &units {
+            let Some(digest) = self.live.get(unit).map(Content::digest) else { continue };
+            let (unit, deployer, cause) = (unit.clone(), deployer.to_owned(), format!("{deployer}: {cause}"));
+            let (digest, is_transient) = (Some(digest), false);
+            let record = Quarantined { unit, digest, deployer, attempts: 1, retry_at: None, cause, is_transient };
+            self.remember_failure(Failure { record, retry: None, retries: 0, is_due: false });
+        }
+        let (deployer, cause) = (deployer.to_owned(), cause.to_owned());
+        self.shared.publish(&self.config.name, EventKind::Broken { units, deployer, cause });
     }
 
     fn remember_failure(&mut self, failure: Failure) {

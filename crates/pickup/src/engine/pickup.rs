@@ -25,7 +25,7 @@ use crate::change::Content;
 use crate::change::Doubt;
 use crate::change::gather::{Gathering, Patience};
 use crate::config::{PickupConfig, UnitKind, WatchMode};
-use crate::deploy::Scope;
+use crate::deploy::{Ending, Scope};
 use crate::error::Result;
 use crate::journal::{Origin, Quarantined};
 use crate::path::UnitPath;
@@ -35,6 +35,9 @@ use crate::source::ignore::Rules;
 use crate::source::probe::Probe;
 use crate::source::watch::Subscriber;
 use crate::source::{Fingerprint, Place};
+
+/// How long a deployer may take to end what it runs: less than the engine's end may.
+const END_MAX: Duration = Duration::from_secs(15);
 
 /// What others ask of a pickup's thread.
 pub(super) enum Message {
@@ -61,8 +64,23 @@ pub(super) enum Message {
         unit: Option<PathBuf>,
         reply: oneshot::Sender<usize>,
     },
+    /// What was live is not any more, and its deployer gave up on it.
+    Broken {
+        deployer: String,
+        units: Vec<UnitPath>,
+        cause: String,
+    },
     /// Finish the step in hand and end.
-    Stop,
+    Stop(End),
+}
+
+/// Why a pickup ends.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With the engine.
+    Engine,
+    /// Its entry was changed or removed; deployers of these names take over.
+    Entry { successors: Vec<String> },
 }
 
 /// What the lane reports at its end.
@@ -225,7 +243,8 @@ pub(super) struct Pickup {
     pub next_poll: Option<Instant>,
     pub next_rescan: Instant,
     pub waiters: Vec<Waiter>,
-    pub is_stopping: bool,
+    /// Why it is to end, once it is.
+    pub end: Option<End>,
     /// Whether it is known what is live.
     pub is_recovered: bool,
     /// Held by the lane while it works.
@@ -240,13 +259,36 @@ impl Pickup {
         if let Err(error) = self.begin() {
             self.troubled(&error.to_string());
         }
-        while !self.is_stopping || self.is_busy {
+        while self.end.is_none() || self.is_busy {
             let deadline = self.next_deadline();
             let now = self.shared.clock.now.clone();
             let mail = self.inbox.wait(deadline, || now());
             self.work_off(mail);
         }
         self.save_known();
+        self.end_deployers();
+    }
+
+    /// Tells the deployers that this was all, one after the other in reverse order.
+    fn end_deployers(&self) {
+        let shared = &self.shared;
+        for bound in self.deployers.iter().rev() {
+            let ending = match &self.end {
+                Some(End::Entry { successors }) if successors.contains(&bound.name) => Ending::Exchange,
+                Some(End::Entry { .. }) => Ending::Entry,
+                Some(End::Engine) | None => Ending::Engine,
+            };
+            let timeout = bound.common.timeout.min(END_MAX);
+            let cx = shared.context_of(&self.config.name, self.generation.unwrap_or(0), bound, timeout);
+            let end = || shared.runtime.block_on(bound.deployer.shutdown(&cx, ending));
+            // The runtime may be gone already, and then says so by a panic.
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(end)) {
+                Ok(Ok(())) | Err(_) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(pickup = self.config.name, deployer = bound.name, %error, "cannot end what runs");
+                }
+            }
+        }
     }
 
     fn work_off(&mut self, mail: Mail<Message>) {
@@ -254,7 +296,7 @@ impl Pickup {
         for message in mail.messages {
             self.answer(now, message);
         }
-        if self.is_stopping {
+        if self.end.is_some() {
             return;
         }
         self.hear(now, mail.notices);
@@ -266,7 +308,7 @@ impl Pickup {
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        if self.is_stopping {
+        if self.end.is_some() {
             return None;
         }
         let retry = self.next_retry();
@@ -318,7 +360,8 @@ impl Pickup {
             Message::Rollback { to, reply } => self.roll_back(to, reply),
             Message::Release(reply) => drop(reply.send(self.release(now))),
             Message::Retry { unit, reply } => drop(reply.send(self.retry(now, unit.as_deref()))),
-            Message::Stop => self.is_stopping = true,
+            Message::Broken { deployer, units, cause } => self.broken(&deployer, units, &cause),
+            Message::Stop(end) => self.end = Some(end),
         }
     }
 

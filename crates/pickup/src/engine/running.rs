@@ -13,15 +13,16 @@ use tokio::sync::oneshot;
 use super::git::repository;
 use super::inbox::Inbox;
 use super::links::Links;
-use super::pickup::{Message, Pickup, Root};
+use super::pickup::{End, Message, Pickup, Root};
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, State};
 use super::why::Explanation;
 use crate::change::gather::Gathering;
 use crate::config::{Config, DeployerConfig, GitConfig, PickupConfig, Severity};
-use crate::deploy::Scope;
-use crate::deploy::build::build;
+use crate::deploy::build::{Site, build};
 use crate::deploy::dynamic::DynDeployer;
+use crate::deploy::report::Report;
+use crate::deploy::{Reporter, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::settle::Settle;
@@ -69,6 +70,13 @@ impl Running {
     /// Takes out what does not run under `config`, told to stop; it has to be [joined](Ended::join) before
     /// [`start_missing`](Self::start_missing).
     pub(super) fn end_changed(&mut self, config: &Config) -> Ended {
+        self.end(config, |name| {
+            let pickup = config.pickups.get(name).filter(|pickup| pickup.enabled);
+            End::Entry { successors: pickup.map(|pickup| pickup.deploy_to.clone()).unwrap_or_default() }
+        })
+    }
+
+    fn end(&mut self, config: &Config, end: impl Fn(&str) -> End) -> Ended {
         let is_same = |name: &String, entry: &Entry| {
             let pickup = config.pickups.get(name).filter(|pickup| pickup.enabled);
             pickup.is_some_and(|pickup| *pickup == *entry.config && deployers_of(config, pickup) == entry.deployers)
@@ -76,7 +84,7 @@ impl Running {
         let ending: Vec<String> =
             self.entries.iter().filter(|(name, entry)| !is_same(name, entry)).map(|(name, _)| name.clone()).collect();
         let ended = Ended(ending.iter().filter_map(|name| Some((name.clone(), self.entries.remove(name)?))).collect());
-        ended.0.values().for_each(|entry| entry.inbox.message(Message::Stop));
+        ended.0.iter().for_each(|(name, entry)| entry.inbox.message(Message::Stop(end(name.as_str()))));
         ended
     }
 
@@ -153,7 +161,7 @@ impl Running {
 
     /// Tells everything to stop.
     pub(super) fn end_all(&mut self) -> Ended {
-        self.end_changed(&Config::default())
+        self.end(&Config::default(), |_| End::Engine)
     }
 }
 
@@ -197,11 +205,12 @@ impl Entry {
         deployers: Vec<DeployerConfig>,
     ) -> Result<Self> {
         let config = Arc::new(config);
-        let bound: Arc<[Bound]> = bind(registered, &config, &deployers)?.into();
+        let inbox = Arc::new(Inbox::new());
+        let bound: Arc<[Bound]> =
+            bind(shared, registered, &config, &deployers, |name| reporter(shared, &config, &inbox, name))?.into();
         // Compiled once here, so that a mistake is the entry's and not the thread's.
         Rules::new(&config)?;
         glob_set(&config.settle_patterns)?;
-        let inbox = Arc::new(Inbox::new());
         let parts = Parts {
             shared: shared.clone(),
             config: config.clone(),
@@ -235,7 +244,14 @@ impl Entry {
 }
 
 /// The deployers of an entry, in the order of `deploy_to`.
-fn bind(registered: &Registered, config: &PickupConfig, deployers: &[DeployerConfig]) -> Result<Vec<Bound>> {
+fn bind(
+    shared: &Shared,
+    registered: &Registered,
+    config: &PickupConfig,
+    deployers: &[DeployerConfig],
+    reporter: impl Fn(&str) -> Reporter,
+) -> Result<Vec<Bound>> {
+    let site = Site { state_dir: &shared.state_dir, module_probe: shared.module_probe.as_deref() };
     // Everything that decides where and how things are put; not how often it is tried, or how it is verified.
     let kinds: Vec<_> = deployers.iter().map(|deployer| (&deployer.name, &deployer.kind)).collect();
     let description = format!("{:?} {kinds:?}", config.deploy_to);
@@ -249,15 +265,36 @@ fn bind(registered: &Registered, config: &PickupConfig, deployers: &[DeployerCon
                 (Some(deployer), configured) => {
                     (deployer.clone(), configured.map(|configured| configured.common.clone()).unwrap_or_default())
                 }
-                (None, Some(configured)) => (build(configured)?, configured.common.clone()),
+                (None, Some(configured)) => (build(configured, site)?, configured.common.clone()),
                 (None, None) => {
                     let action = format!("use deployer `{name}`: it is neither configured nor registered");
                     return Err(Error::new(ErrorKind::Config, action));
                 }
             };
-            Ok(Bound { name: name.clone(), deployer, common, config_digest: config_digest.clone() })
+            let (name, config_digest) = (name.clone(), config_digest.clone());
+            Ok(Bound { reporter: reporter(&name), name, deployer, common, config_digest })
         })
         .collect()
+}
+
+/// Publishes what a deployer says between its phases, and tells the pickup what failed.
+fn reporter(shared: &Arc<Shared>, config: &Arc<PickupConfig>, inbox: &Arc<Inbox<Message>>, deployer: &str) -> Reporter {
+    // Weak, because a deployer may live in what it would keep alive.
+    let (shared, inbox) = (Arc::downgrade(shared), Arc::downgrade(inbox));
+    let (pickup, deployer) = (config.name.clone(), deployer.to_owned());
+    Reporter::new(move |report| match report {
+        Report::Instance { generation, happening } => {
+            if let Some(shared) = shared.upgrade() {
+                let deployer = deployer.clone();
+                shared.publish(&pickup, EventKind::Instance { deployer, generation, happening });
+            }
+        }
+        Report::Failed { units, cause } => {
+            if let Some(inbox) = inbox.upgrade() {
+                inbox.message(Message::Broken { deployer: deployer.clone(), units, cause });
+            }
+        }
+    })
 }
 
 fn glob_set(patterns: &[String]) -> Result<GlobSet> {
@@ -363,7 +400,7 @@ impl Parts {
             pause: Duration::ZERO,
             next_poll: None,
             waiters: Vec::new(),
-            is_stopping: false,
+            end: None,
             is_recovered: false,
             turn: turn.clone(),
             start: starts.fetch_add(1, Ordering::Relaxed),

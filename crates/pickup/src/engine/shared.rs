@@ -1,5 +1,6 @@
 //! What all pickups of one engine share: the journal, the content store, the watcher, the deployers, the clock.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,8 +11,8 @@ use super::git::Repositories;
 use crate::capture::store::Store;
 use crate::change::Content;
 use crate::config::DeployerCommon;
-use crate::deploy::Context;
 use crate::deploy::dynamic::DynDeployer;
+use crate::deploy::{Context, Reporter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventKind, Publisher};
 use crate::journal::Journal;
@@ -39,6 +40,8 @@ pub(super) struct Bound {
     pub common: DeployerCommon,
     /// Changes when the deployer would put things elsewhere or otherwise: then everything is deployed again.
     pub config_digest: String,
+    /// Where it says what happens between its phases.
+    pub reporter: Reporter,
 }
 
 pub(super) struct Shared {
@@ -52,6 +55,8 @@ pub(super) struct Shared {
     pub runtime: tokio::runtime::Handle,
     /// Cancelled when the step in hand has to be given up.
     pub cancel: CancellationToken,
+    /// The program that loads modules for a test.
+    pub module_probe: Option<Vec<OsString>>,
 }
 
 impl Shared {
@@ -75,8 +80,16 @@ impl Shared {
 
     /// What a phase of `deployer` may use while it works on `generation` of `pickup`.
     pub(super) fn context(&self, pickup: &str, generation: u64, deployer: &Bound) -> Context {
-        let scratch = self.scratch(pickup, generation).join(file_name(&deployer.name));
-        Context::new(scratch, self.now(), deployer.common.timeout).cancelled_by(&self.cancel)
+        self.context_of(pickup, generation, deployer, deployer.common.timeout)
+    }
+
+    /// The same, for a phase that may take `timeout`.
+    pub(super) fn context_of(&self, pickup: &str, generation: u64, deployer: &Bound, timeout: Duration) -> Context {
+        let name = file_name(&deployer.name);
+        let scratch = self.scratch(pickup, generation).join(&name);
+        let home = self.state_dir.join("deployers").join(file_name(pickup)).join(name);
+        let cx = Context::new(scratch, self.now(), timeout).cancelled_by(&self.cancel);
+        cx.at_home(home, deployer.reporter.clone())
     }
 
     fn scratch(&self, pickup: &str, generation: u64) -> PathBuf {

@@ -1,6 +1,7 @@
 //! Starting an engine: the state directory, its lock, the journal, and what runs in the background.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -32,6 +33,7 @@ pub struct Builder {
     events: Publisher,
     registered: BTreeMap<String, Arc<dyn DynDeployer>>,
     follow: Option<(PathBuf, Surroundings)>,
+    module_probe: Option<Vec<OsString>>,
     hook: Option<Hook>,
     git_worker: GitWorker,
 }
@@ -43,6 +45,7 @@ impl Builder {
             events: Publisher::new(),
             registered: BTreeMap::new(),
             follow: None,
+            module_probe: None,
             hook: None,
             git_worker: GitWorker::InProcess,
         }
@@ -72,6 +75,15 @@ impl Builder {
     #[must_use]
     pub fn git_worker(mut self, worker: GitWorker) -> Self {
         self.git_worker = worker;
+        self
+    }
+
+    /// Names the program, with its arguments, that loads a module for a test before it is loaded here: one that calls
+    /// `pickup::deploy::module::serve_probe`, usually this one started once more. Default: none, and configured deployers
+    /// of kind `module` need `probe = false` then.
+    #[must_use]
+    pub fn module_probe(mut self, argv: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.module_probe = Some(argv.into_iter().map(Into::into).collect());
         self
     }
 
@@ -120,6 +132,7 @@ impl Builder {
             clock,
             runtime,
             cancel: CancellationToken::new(),
+            module_probe: self.module_probe,
         });
         say_opened(&shared, opened);
         for problem in &self.config.problems {

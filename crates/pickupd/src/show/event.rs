@@ -1,6 +1,7 @@
 //! `pickupd events`: a line for each event.
 
 use pickup::change::{ChangeKind, Doubt};
+use pickup::deploy::Happening;
 use pickup::{Event, EventKind, UnitPath};
 
 use super::{Show, count, git, span};
@@ -58,6 +59,10 @@ fn sentence(kind: &EventKind) -> String {
         }
         EventKind::Rescanning { reason } => format!("comparing everything again: {reason}"),
         EventKind::Drifted { unit, deployer, found } => format!("{unit} is not as {deployer} left it: {found}"),
+        EventKind::Instance { deployer, generation, happening } => {
+            format!("{deployer}: generation {generation}: {}", instance(happening))
+        }
+        EventKind::Broken { deployer, cause, .. } => format!("{deployer} gave up: {cause}"),
         EventKind::Troubled { cause } => format!("in trouble: {cause}"),
         EventKind::Healed => "the trouble is over".to_owned(),
         EventKind::Held { generation } => format!("held at generation {generation}"),
@@ -80,6 +85,23 @@ fn sentence(kind: &EventKind) -> String {
         EventKind::ReloadFailed { cause } => format!("the configuration cannot be read again: {cause}"),
         // The kinds may grow before this program does.
         other => format!("{other:?}"),
+    }
+}
+
+fn instance(happening: &Happening) -> String {
+    match happening {
+        Happening::Started { pid } => format!("process {pid} started"),
+        Happening::Activated { pid, .. } => format!("process {pid} serves"),
+        Happening::Health { pid, memory, load, processes } => {
+            let mebibytes = memory >> 20;
+            let others = processes.saturating_sub(1);
+            let others = if others == 0 { String::new() } else { format!(", and {others} more") };
+            format!("process {pid}{others}: {mebibytes} MiB, {load:.2} processors busy")
+        }
+        Happening::Stopping { pid } => format!("process {pid} is asked to finish"),
+        Happening::Stopped { pid, how, was_asked: true } => format!("process {pid} stopped: {how}"),
+        Happening::Stopped { pid, how, was_asked: false } => format!("process {pid} ended by itself: {how}"),
+        _ => "something happened".to_owned(),
     }
 }
 

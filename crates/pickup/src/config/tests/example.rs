@@ -34,7 +34,7 @@ fn the_example_means_what_no_file_means() {
 #[test]
 fn what_the_example_comments_out_works_too() {
     let config = read(&uncommented(EXAMPLE));
-    assert_eq!(config.deployers.keys().collect::<Vec<_>>(), ["default", "reload", "site"]);
+    assert_eq!(config.deployers.keys().collect::<Vec<_>>(), ["default", "plugins", "reload", "server", "site"]);
 }
 
 #[test]
@@ -68,6 +68,8 @@ fn the_defaults_in_the_table_are_the_defaults_in_the_code() {
         (KeySection::Copy, "kind = \"copy\"\ninto = \"/x\""),
         (KeySection::Release, "kind = \"release\"\ninto = \"/x\""),
         (KeySection::Exec, "kind = \"exec\"\ncommand = [\"x\"]"),
+        (KeySection::Module, "kind = \"module\""),
+        (KeySection::Process, "kind = \"process\"\ncommand = [\"x\"]"),
     ];
     for (section, given) in kinds {
         let short = read(&format!("[deployer.x]\n{given}\n"));

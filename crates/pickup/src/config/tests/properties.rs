@@ -118,6 +118,8 @@ fn kind(name: String) -> impl Strategy<Value = DeployerKind> {
         || ("[a-z/ ]{1,4}[a-z]", texts("[ -~é\t]{0,6}", 0)).prop_map(|(first, rest)| [vec![first], rest].concat());
     let env = prop::collection::btree_map("[A-Za-z_. ]{1,5}", "[ -~\n]{0,6}", 0..3);
     let exec = (command(), any::<bool>(), prop::option::of(command()), path("/cwd"), env, any::<bool>());
+    let module =
+        (prop::collection::vec("lib[a-z]{1,5}\\.so\\.[0-9]", 0..3), any::<bool>(), 1_usize..9999, "[ -~é\n]{0,9}");
     prop_oneof![
         copy.prop_map(move |(mode, owner, strip, durable)| {
             DeployerKind::Copy(CopyConfig { into: into.clone(), mode, owner, strip, durable })
@@ -135,6 +137,9 @@ fn kind(name: String) -> impl Strategy<Value = DeployerKind> {
                 env,
                 stdin: if stdin { ExecStdin::Json } else { ExecStdin::None },
             })
+        }),
+        module.prop_map(|(allow_needed, probe, max_generations, config)| {
+            DeployerKind::Module(ModuleConfig { allow_needed, probe, max_generations, config })
         }),
     ]
 }

@@ -10,16 +10,16 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 
 /// Who owns a deployed file; what is `None` stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    user: Option<u32>,
-    group: Option<u32>,
+pub(in crate::deploy) struct Owner {
+    pub(in crate::deploy) user: Option<u32>,
+    pub(in crate::deploy) group: Option<u32>,
 }
 
 impl Owner {
     /// Takes `user`, `user:group` or `:group`, each a name or a number.
     ///
     /// Only the local files are read: names that come from a directory service are given as numbers.
-    pub(super) fn look_up(text: &str) -> Result<Self> {
+    pub(in crate::deploy) fn look_up(text: &str) -> Result<Self> {
         let (user, group) = text.split_once(':').unwrap_or((text, ""));
         Ok(Self { user: id(user, "user", "/etc/passwd")?, group: id(group, "group", "/etc/group")? })
     }

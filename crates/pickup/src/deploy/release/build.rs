@@ -21,7 +21,7 @@ pub(super) const SHARED: &str = "shared";
 const STAGING: &str = ".staging-";
 
 /// What builds the release of one unit.
-pub(super) struct Builder<'a> {
+pub(in crate::deploy) struct Builder<'a> {
     into: &'a Path,
     releases: PathBuf,
     config: &'a ReleaseConfig,
@@ -39,7 +39,12 @@ pub(super) fn shared_path(path: &Path) -> Option<UnitPath> {
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(into: &'a Path, config: &'a ReleaseConfig, unit: &Unit, stop: &'a Stop) -> Result<Self> {
+    pub(in crate::deploy) fn new(
+        into: &'a Path,
+        config: &'a ReleaseConfig,
+        unit: &Unit,
+        stop: &'a Stop,
+    ) -> Result<Self> {
         let shared: Vec<_> = config.shared.iter().filter_map(|path| shared_path(path)).collect();
         let all = match &unit.content {
             Some(Content::Tree(files)) => files.iter().map(|entry| (entry.path.clone(), entry.file.clone())).collect(),
@@ -58,16 +63,16 @@ impl<'a> Builder<'a> {
         Ok(Self { into, releases, config, shared, files, digest, generation: unit.generation, name, stop })
     }
 
-    pub(super) fn name(&self) -> &str {
+    pub(in crate::deploy) fn name(&self) -> &str {
         &self.name
     }
 
-    pub(super) fn digest(&self) -> Digest {
+    pub(in crate::deploy) fn digest(&self) -> Digest {
         self.digest
     }
 
     /// A release on disk with the same content, if one is untouched; the live one first, then the newest.
-    pub(super) fn find_built(&self, live: Option<&str>) -> Result<Option<String>> {
+    pub(in crate::deploy) fn find_built(&self, live: Option<&str>) -> Result<Option<String>> {
         let suffix = format!("-{}", self.digest.short());
         let mut names = list(&self.releases)?;
         names.retain(|(_, name)| name.ends_with(&suffix));
@@ -94,7 +99,7 @@ impl<'a> Builder<'a> {
     }
 
     /// Builds the release out of sight and moves it to its name.
-    pub(super) fn build(&self, live: Option<&str>) -> Result<String> {
+    pub(in crate::deploy) fn build(&self, live: Option<&str>) -> Result<String> {
         let staging = self.releases.join(format!("{STAGING}{}", self.name));
         remove_tree(&staging)?;
         let built = self.fill(&staging, live).and_then(|manifest| {
@@ -215,7 +220,7 @@ fn generation(name: &str) -> Option<u64> {
 }
 
 /// Removes all but the newest `keep` releases and the pinned ones, and what interrupted builds left.
-pub(super) fn clean(releases: &Path, keep: usize, pinned: &[&str]) -> Result<()> {
+pub(in crate::deploy) fn clean(releases: &Path, keep: usize, pinned: &[&str]) -> Result<()> {
     let mut names = match list(releases) {
         Err(error) if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) => {
             return Ok(());
@@ -239,7 +244,7 @@ pub(super) fn clean(releases: &Path, keep: usize, pinned: &[&str]) -> Result<()>
 }
 
 /// Removes a release; its manifest first, so that a directory half removed is never reused.
-pub(super) fn delete(releases: &Path, name: &str) -> Result<()> {
+pub(in crate::deploy) fn delete(releases: &Path, name: &str) -> Result<()> {
     link::remove_file(&releases.join(manifest::file_name(name)))?;
     remove_tree(&releases.join(name))
 }
