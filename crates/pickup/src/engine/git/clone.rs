@@ -28,6 +28,8 @@ impl Pickup {
             return;
         }
         let found = match GitClone::find(&real) {
+            // Somewhere to drop files that happens to lie in a repository.
+            Ok(Some(clone)) if !clone.is_tracked() && self.config.git.is_none() => return,
             Ok(Some(clone)) => clone,
             Ok(None) => return,
             Err(error) => return self.cannot_read(now, root, &error),

@@ -142,6 +142,13 @@ impl Clone {
         self.prefix.clone()
     }
 
+    /// Whether `HEAD` has the pickup directory; one that is beside what is in git is an ordinary directory.
+    pub(crate) fn is_tracked(&self) -> bool {
+        let Some(prefix) = &self.prefix else { return true };
+        let tree = self.repository.head().and_then(|head| head.peel_to_tree());
+        tree.and_then(|tree| tree.get_path(prefix.as_path())).is_ok()
+    }
+
     /// The directories whose events tell of git at work, each to be watched by itself: locks, `HEAD` and the index; the log
     /// of `HEAD`; and where there is no log, the branch that is checked out.
     pub(crate) fn watched(&self) -> Vec<PathBuf> {
