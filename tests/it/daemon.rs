@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::ioctl_fionread;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value};
 
@@ -108,6 +110,7 @@ pub struct Daemon {
     child: Child,
     directory: PathBuf,
     heard: Arc<Heard>,
+    pipes: [Arc<OwnedFd>; 2],
     readers: Vec<JoinHandle<()>>,
 }
 
@@ -119,15 +122,15 @@ impl Daemon {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("start the daemon");
         let heard = Arc::new(Heard::default());
-        let pipes: [Box<dyn Read + Send>; 2] = [
-            Box::new(child.stdout.take().expect("the daemon's output")),
-            Box::new(child.stderr.take().expect("the daemon's errors")),
+        let pipes: [Arc<OwnedFd>; 2] = [
+            Arc::new(child.stdout.take().expect("the daemon's output").into()),
+            Arc::new(child.stderr.take().expect("the daemon's errors").into()),
         ];
-        let readers = pipes.map(|pipe| {
+        let readers = pipes.clone().map(|pipe| {
             let heard = heard.clone();
-            std::thread::spawn(move || read(pipe, &heard))
+            std::thread::spawn(move || read(&pipe, &heard))
         });
-        Self { child, directory: directory.to_path_buf(), heard, readers: readers.into() }
+        Self { child, directory: directory.to_path_buf(), heard, pipes, readers: readers.into() }
     }
 
     /// The process number.
@@ -240,7 +243,17 @@ impl Daemon {
         let output = command.output().expect("run pickupd");
         let is_answered = matches!(output.status.code(), Some(0 | 1));
         assert!(is_answered, "pickupd sync: {output:?}; the daemon said:\n{}", self.said());
+        self.catch_up();
         output
+    }
+
+    /// Waits until everything that the daemon has said was heard.
+    fn catch_up(&self) {
+        let is_empty = |pipe: &Arc<OwnedFd>| ioctl_fionread(pipe).unwrap_or_default() == 0;
+        let mut log = self.heard.log();
+        while !log.has_ended && !self.pipes.iter().all(is_empty) {
+            log = self.heard.more.wait(log).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Stops the process where it stands, so that events pile up.
@@ -290,11 +303,24 @@ impl Drop for Daemon {
     }
 }
 
-fn read(pipe: impl Read, heard: &Heard) {
-    for line in BufReader::new(pipe).split(b'\n') {
-        let Ok(line) = line else { break };
-        let line = Line::parse(String::from_utf8_lossy(&line).into_owned());
-        heard.log().hear(line);
+/// Hears what comes from the pipe. What is taken from it is heard before the log is let go of: an empty pipe and a lock on the
+/// log prove that all was heard.
+fn read(pipe: &OwnedFd, heard: &Heard) {
+    let (mut chunk, mut pending) = (vec![0; 64 << 10], Vec::new());
+    loop {
+        // Outside the lock, and without taking anything.
+        let mut readable = [PollFd::new(pipe, PollFlags::IN)];
+        if poll(&mut readable, None).is_err() {
+            continue;
+        }
+        let mut log = heard.log();
+        let Ok(length @ 1..) = rustix::io::read(pipe, &mut chunk) else { break };
+        pending.extend_from_slice(&chunk[..length]);
+        while let Some(end) = pending.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            log.hear(Line::parse(String::from_utf8_lossy(&line[..end]).into_owned()));
+        }
+        drop(log);
         heard.more.notify_all();
     }
     heard.log().has_ended = true;
