@@ -11,6 +11,7 @@ mod secret;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +62,12 @@ pub struct Live {
     stored: PathBuf,
 }
 
+/// Why a file is not live, and whether the server may have done something with it all the same.
+struct Unsent {
+    error: Error,
+    reached: bool,
+}
+
 impl Http {
     /// Makes the deployer that the section describes.
     ///
@@ -87,8 +94,10 @@ impl Http {
         Ok(Live { url, remove_url, generation, digest, sha256, size, stored: file.stored.clone() })
     }
 
-    async fn put(&self, cx: &Context, unit: &Unit, live: &Live, purpose: Purpose) -> Result<()> {
+    async fn put(&self, cx: &Context, unit: &Unit, live: &Live, purpose: Purpose) -> Result<(), Unsent> {
+        let reached = AtomicBool::new(false);
         let request = Request {
+            reached: &reached,
             method: &self.config.method,
             url: &live.url,
             content: Some(live),
@@ -96,11 +105,13 @@ impl Http {
             expect: &self.config.expect,
             gone_is_fine: false,
         };
-        request.send(cx, &self.config, &self.clients).await
+        let sent = request.send(cx, &self.config, &self.clients).await;
+        sent.map_err(|error| Unsent { error, reached: reached.load(Ordering::Relaxed) })
     }
 
     async fn take_away(&self, cx: &Context, unit: &Unit, live: &Live, purpose: Purpose) -> Result<()> {
         let request = Request {
+            reached: &AtomicBool::new(false),
             method: &self.config.remove_method,
             url: &live.remove_url,
             content: None,
@@ -143,7 +154,13 @@ impl Deployer for Http {
 
     async fn activate(&self, cx: &Context, unit: &Unit, staged: &Staged, _old: Option<&Live>) -> Result<Live> {
         remember(&staged.directory)?;
-        self.put(cx, unit, &staged.sent, Purpose::Deploy).await?;
+        if let Err(error) = self.put(cx, unit, &staged.sent, Purpose::Deploy).await {
+            if !error.reached {
+                // Nobody was there, or nobody let us in: a revert would only fail in the same way.
+                forget(&staged.directory)?;
+            }
+            return Err(error.error);
+        }
         Ok(staged.sent.clone())
     }
 
@@ -151,7 +168,7 @@ impl Deployer for Http {
     async fn revert(&self, cx: &Context, unit: &Unit, staged: &Staged, old: Option<&Live>) -> Result<()> {
         if staged.directory.join(SENT).exists() {
             match old.filter(|old| old.url == staged.sent.url) {
-                Some(old) => self.put(cx, unit, old, Purpose::Revert).await?,
+                Some(old) => self.put(cx, unit, old, Purpose::Revert).await.map_err(|unsent| unsent.error)?,
                 None => self.take_away(cx, unit, &staged.sent, Purpose::Revert).await?,
             }
         }

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION, RETRY_AFTER};
@@ -46,6 +47,8 @@ impl Purpose {
 
 /// What is asked of the server.
 pub(super) struct Request<'a> {
+    /// Set once the server may have done something.
+    pub(super) reached: &'a AtomicBool,
     pub(super) method: &'a str,
     pub(super) url: &'a str,
     pub(super) content: Option<&'a Live>,
@@ -78,14 +81,20 @@ impl Request<'_> {
         let attempts = self.attempts(cx, config, clients, deadline, &mut last);
         let ended = tokio::select! {
             ended = tokio::time::timeout_at(deadline.into(), attempts) => ended,
-            () = cx.cancelled() => return Err(cancelled()),
+            () = cx.cancelled() => {
+                self.reached.store(true, Ordering::Relaxed);
+                return Err(cancelled());
+            }
         };
         match ended {
             Ok(result) => result,
-            Err(_elapsed) => Err(last.unwrap_or_else(|| {
-                let shown = shown(self.url);
-                Error::deploy(format!("{} {shown}: no answer within {remaining:.0?}", self.method))
-            })),
+            Err(_elapsed) => {
+                self.reached.store(true, Ordering::Relaxed);
+                Err(last.unwrap_or_else(|| {
+                    let shown = shown(self.url);
+                    Error::deploy(format!("{} {shown}: no answer within {remaining:.0?}", self.method))
+                }))
+            }
         }
     }
 
@@ -128,6 +137,9 @@ impl Request<'_> {
                 Ok(response) => response,
                 Err(error) => return Ok(self.unanswered(&url, &error)),
             };
+            if !matches!(response.status().as_u16(), 401 | 403 | 407) {
+                self.reached.store(true, Ordering::Relaxed);
+            }
             let (status, after) = (response.status(), header(&response, RETRY_AFTER));
             let location = header(&response, LOCATION);
             let reply = read(response, secret).await;
@@ -211,6 +223,9 @@ impl Request<'_> {
 
     /// No answer came. What the server may have carried out is asked for again only if twice is the same as once.
     fn unanswered(&self, url: &Url, error: &reqwest::Error) -> Attempt {
+        if !error.is_connect() {
+            self.reached.store(true, Ordering::Relaxed);
+        }
         let text = deepest(error);
         if error.is_connect() && text.contains("certificate") {
             let why = format!("its certificate is not trusted: {text}; see `ca_file`");
