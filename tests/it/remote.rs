@@ -13,13 +13,15 @@ mod hole;
 mod http;
 mod listener;
 mod sshd;
-mod tls;
+pub mod tls;
 mod upstream;
 
+pub use self::cgi::Request;
 pub use self::daemon::GitDaemon;
 pub use self::edit::Edit;
 pub use self::hole::{BlackHole, Drip};
 pub use self::http::{Fault, HttpServer};
+pub use self::listener::Listener;
 pub use self::sshd::{KnownHosts, Sshd};
 pub use self::upstream::Upstream;
 

@@ -16,6 +16,7 @@ mod detect;
 mod document;
 mod entry;
 mod git;
+mod http;
 mod keys;
 mod load;
 mod problem;
@@ -32,6 +33,7 @@ mod zato;
 #[cfg(test)]
 mod tests;
 
+pub use http::HttpConfig;
 pub use keys::{KEYS, Key, KeySection};
 pub use process::{DrainSignal, Limit, ListenAddress, ProcessConfig, Ready};
 pub use surroundings::Surroundings;
@@ -382,6 +384,8 @@ pub enum DeployerKind {
     Process(ProcessConfig),
     /// A shared library that is loaded into this process.
     Module(ModuleConfig),
+    /// A server that files are sent to.
+    Http(HttpConfig),
 }
 
 /// `kind = "copy"`.

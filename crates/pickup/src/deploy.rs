@@ -12,6 +12,8 @@ pub(crate) mod dynamic;
 mod exec;
 pub(crate) mod expand;
 #[cfg(unix)]
+mod http;
+#[cfg(unix)]
 pub(crate) mod lane;
 #[cfg(target_os = "linux")]
 pub mod module;
@@ -44,6 +46,8 @@ pub use closure::{FromFn, from_fn};
 pub use copy::Copy;
 #[cfg(unix)]
 pub use exec::Exec;
+#[cfg(unix)]
+pub use http::Http;
 #[cfg(target_os = "linux")]
 pub use module::Module;
 pub use process::Process;

@@ -15,8 +15,9 @@ const ORDER: &[&str] = &[
 const DOORS: &[(&str, &[&str])] = &[
     ("notify", &["source/watch"]),
     ("rusqlite", &["journal"]),
-    ("reqwest", &["deploy/verify", "source/git/transport"]),
-    ("rustls", &["tls", "deploy/verify", "source/git/transport"]),
+    ("reqwest", &["deploy/http", "deploy/verify", "source/git/transport"]),
+    ("rustls", &["tls", "deploy/http/client", "deploy/verify", "source/git/transport"]),
+    ("http_body", &["deploy/http/body"]),
     ("walkdir", &["source"]),
     ("git2", &["source/git"]),
     ("libloading", &["deploy/module/load"]),

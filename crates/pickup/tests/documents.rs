@@ -33,17 +33,12 @@ fn the_reference_of_keys_is_current() {
 
 fn reference() -> String {
     let mut text = String::new();
-    for (section, keys) in KEYS.iter().filter(|(section, _)| !section.is_planned()) {
+    for (section, keys) in KEYS {
         let _ = write!(text, "\n### {}\n\n| key | default | meaning |\n|---|---|---|\n", heading(*section));
         for Key { name, default, doc } in *keys {
             let default = if default.is_empty() { "–".to_owned() } else { format!("`{default}`") };
             let _ = writeln!(text, "| `{name}` | {default} | {} |", doc.replace('|', "\\|"));
         }
-    }
-    text.push_str("\n### Known and refused by this version\n\n| where | keys |\n|---|---|\n");
-    for (section, keys) in KEYS.iter().filter(|(section, _)| section.is_planned()) {
-        let names: Vec<String> = keys.iter().map(|key| format!("`{}`", key.name)).collect();
-        let _ = writeln!(text, "| {} | {} |", heading(*section), names.join(", "));
     }
     text.push('\n');
     text

@@ -32,9 +32,7 @@ pub fn ask(options: &Options, command: Command, paint: Paint) -> Done {
         Command::Retry(retry) => wait(ask.retry(retry)),
         Command::Events(events) => wait(ask.events(events)),
         // These ask nobody: `main` has seen to them.
-        Command::Run(_) | Command::Check(_) | Command::Completions(_) | Command::Man(_) | Command::ModuleProbe => {
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Run(_) | Command::Check(_) | Command::Completions(_) | Command::Man(_) => Ok(ExitCode::SUCCESS),
     }
 }
 

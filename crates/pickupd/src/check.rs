@@ -221,6 +221,7 @@ fn described(deployer: &DeployerConfig, pickup: &str) -> String {
             let listen = if listen.is_empty() { String::new() } else { format!(", listening: {}", listen.join(", ")) };
             format!("{name}: keeps {} running{listen}", process.command.join(" "))
         }
+        DeployerKind::Http(http) => format!("{name}: sends to {} ({})", http.url, http.method),
     }
 }
 
@@ -290,6 +291,9 @@ fn deployer_value(deployer: &DeployerConfig) -> Value {
             let listen: BTreeMap<_, _> =
                 process.listen.iter().map(|(name, address)| (name, address.to_string())).collect();
             json!({ "name": name, "kind": "process", "command": process.command, "listen": listen })
+        }
+        DeployerKind::Http(http) => {
+            json!({ "name": name, "kind": "http", "url": http.url, "method": http.method })
         }
     }
 }

@@ -71,9 +71,6 @@ pub enum Command {
     Events(Events),
     Completions(Completions),
     Man(Man),
-    /// Load a module for a test, for a daemon, which starts this
-    #[command(hide = true)]
-    ModuleProbe,
 }
 
 /// Watch and deploy until a signal says stop

@@ -25,15 +25,18 @@ use self::paint::Paint;
 /// What a daemon calls this program with, for one piece of git work.
 const GIT_WORKER: &str = "git-worker";
 
+/// What a daemon calls this program with, to load one module for a test.
+const MODULE_PROBE: &str = "module-probe";
+
 fn main() -> ExitCode {
-    // No command that people type: help, completions and manual pages do not know it.
+    // No commands that people type: help, completions and manual pages do not know them.
     if std::env::args_os().skip(1).eq([GIT_WORKER]) {
         return git_worker();
     }
-    let Cli { options, command } = Cli::parse();
-    if let Command::ModuleProbe = command {
+    if std::env::args_os().skip(1).eq([MODULE_PROBE]) {
         return module_probe();
     }
+    let Cli { options, command } = Cli::parse();
     let paint = Paint::on_stdout(options.color);
     let done = match command {
         Command::Run(run) => run::run(&options, run),

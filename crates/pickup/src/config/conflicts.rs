@@ -32,6 +32,7 @@ pub(crate) fn check(
     check.loops(config, &targets);
     check.one_remote(config);
     check.listeners(config);
+    check.addresses(config);
     check.deploy_to(config, surroundings);
     let Check { broken_pickups, broken_deployers, .. } = check;
     config.pickups.retain(|name, _| !broken_pickups.contains(name));
@@ -51,7 +52,7 @@ fn into(deployer: &DeployerConfig) -> Option<&str> {
         DeployerKind::Copy(copy) => Some(&copy.into),
         DeployerKind::Release(release) => Some(&release.into),
         DeployerKind::Process(process) => process.into.as_deref(),
-        DeployerKind::Exec(_) | DeployerKind::Module(_) => None,
+        DeployerKind::Exec(_) | DeployerKind::Module(_) | DeployerKind::Http(_) => None,
     }
 }
 
@@ -234,6 +235,21 @@ impl Check<'_, '_> {
                     self.deployer_error(&deployer.name, "listen", message);
                 }
                 taken.extend(own.into_iter().map(|address| (address, deployer.name.as_str(), user)));
+            }
+        }
+    }
+
+    /// Two deployers that send to one address would each replace what the other sent there.
+    fn addresses(&mut self, config: &Config) {
+        let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
+        let mut deployers: Vec<&DeployerConfig> = config.deployers.values().collect();
+        deployers.sort_by_key(|deployer| self.deployer_position(&deployer.name));
+        for deployer in deployers {
+            let DeployerKind::Http(http) = &deployer.kind else { continue };
+            let first = *taken.entry(&http.url).or_insert(&deployer.name);
+            if first != deployer.name {
+                let message = format!("deployer `{first}` sends to the same address already");
+                self.deployer_error(&deployer.name, "url", message);
             }
         }
     }

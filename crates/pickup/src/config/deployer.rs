@@ -8,7 +8,7 @@ use super::problem::{nearest, shorten};
 use super::reader::{Reader, text};
 use super::{
     CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, ExecPer, ExecStdin, ModuleConfig,
-    ReleaseConfig, process, verify,
+    ReleaseConfig, http, process, verify,
 };
 use crate::path::UnitPath;
 
@@ -32,11 +32,8 @@ pub(crate) fn read(mut reader: Reader<'_>, name: &str) -> Option<DeployerConfig>
         KeySection::Exec => DeployerKind::Exec(exec(reader)),
         KeySection::Module => DeployerKind::Module(module(reader)),
         KeySection::Process => DeployerKind::Process(process::read(reader)),
-        planned => {
-            let kind = planned.kind().unwrap_or_default();
-            reader.error("kind", format!("deployers of kind `{kind}` are not part of this version yet"));
-            return None;
-        }
+        KeySection::Http => DeployerKind::Http(http::read(reader)),
+        KeySection::Settings | KeySection::Entry | KeySection::Git | KeySection::Deployer => return None,
     };
     if let DeployerKind::Process(process) = &kind {
         give_time(reader, process, &mut common);
@@ -56,7 +53,7 @@ fn give_time(reader: &mut Reader<'_>, process: &super::ProcessConfig, common: &m
 }
 
 fn kind(reader: &mut Reader<'_>) -> Option<KeySection> {
-    const KINDS: &str = "expected one of `copy`, `release`, `exec`, `process`, `module`";
+    const KINDS: &str = "expected one of `copy`, `release`, `exec`, `process`, `module`, `http`";
     if reader.value("kind").is_none() {
         // Wrong names are worth reporting even so: `knid = "copy"` is why the kind is missing.
         let sections = keys::KEYS.iter().map(|(section, _)| *section);

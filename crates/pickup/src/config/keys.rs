@@ -32,7 +32,7 @@ pub enum KeySection {
     Process,
     /// `kind = "module"`.
     Module,
-    /// `kind = "http"`, refused by this version.
+    /// `kind = "http"`.
     Http,
 }
 
@@ -60,15 +60,6 @@ impl KeySection {
             Self::Process => Some("process"),
             Self::Module => Some("module"),
             Self::Http => Some("http"),
-        }
-    }
-
-    /// Whether this version refuses what these keys ask for.
-    pub fn is_planned(self) -> bool {
-        match self {
-            Self::Settings | Self::Entry | Self::Git | Self::Deployer => false,
-            Self::Copy | Self::Release | Self::Exec | Self::Process | Self::Module => false,
-            Self::Http => true,
         }
     }
 }
@@ -177,7 +168,7 @@ const GIT: &[Key] = &[
 ];
 
 const DEPLOYER: &[Key] = &[
-    key("kind", "", "What kind of deployer this is: `copy`, `release`, `exec`, `process` or `module`."),
+    key("kind", "", "What kind of deployer this is: `copy`, `release`, `exec`, `process`, `module` or `http`."),
     key("timeout", "\"60s\"", "The deadline of each phase."),
     key("retry", "3", "How often a failed artifact is tried again before it is quarantined."),
     key("retry_backoff", "\"1s\"", "The wait before the first retry; it doubles."),
@@ -240,12 +231,15 @@ const MODULE: &[Key] = &[
 ];
 
 const HTTP: &[Key] = &[
-    key("url", "", "The address, with `{unit}`."),
+    key("url", "", "Where a file is sent. `{unit}`, `{stem}`, `{pickup}`, `{generation}`, `{digest}` expand."),
+    key("remove_url", "", "Where its removal is asked for, on the same server; else `url`."),
     key("method", "\"PUT\"", "The method for what was added or modified."),
     key("remove_method", "\"DELETE\"", "The method for what was removed."),
-    key("headers", "", "Additional headers."),
+    key("headers", "{}", "Additional headers."),
+    key("expect", "[]", "Texts of which the reply to a file must hold one, besides a status of 2xx."),
+    key("remove_expect", "[]", "Texts of which the reply to a removal must hold one, besides a status of 2xx."),
     key("username", "", "The user for basic authentication."),
-    key("password_file", "", "The file that holds the password."),
-    key("bearer_file", "", "The file that holds the bearer token."),
-    key("ca_file", "", "The file that holds accepted certificate authorities."),
+    key("password_file", "", "The file that holds the password; read again for each request."),
+    key("bearer_file", "", "The file that holds the bearer token; read again for each request."),
+    key("ca_file", "", "A file of certificate authorities (PEM), trusted besides the system's, for this server."),
 ];

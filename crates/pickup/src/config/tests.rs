@@ -8,6 +8,7 @@ use super::{Config, Problem, Surroundings};
 mod dialects;
 mod example;
 mod git;
+mod http;
 mod process;
 mod properties;
 mod rules;

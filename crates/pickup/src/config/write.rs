@@ -8,7 +8,7 @@ use super::entry::{ON_REMOVED, SYMLINKS, UNITS, WATCHES};
 use super::keys::{self, KeySection};
 use super::resolve::LOG_FORMATS;
 use super::{
-    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, ModuleConfig,
+    Config, CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ExecConfig, GitConfig, HttpConfig, ModuleConfig,
     PickupConfig, ProcessConfig, ReleaseConfig, Settings, address, deployer, git, process, verify,
 };
 
@@ -144,6 +144,7 @@ impl Writer {
             DeployerKind::Exec(exec) => self.exec(exec),
             DeployerKind::Process(process) => self.process(process),
             DeployerKind::Module(module) => self.module(module),
+            DeployerKind::Http(http) => self.http(http),
         }
         let (common, default) = (&deployer.common, DeployerCommon::default());
         self.key_unless("timeout", &common.timeout, &default.timeout, duration);
@@ -198,6 +199,30 @@ impl Writer {
         self.key_unless("probe", &module.probe, &default.probe, bool::to_string);
         self.key_unless("max_generations", &module.max_generations, &default.max_generations, usize::to_string);
         self.key_unless("config", &module.config, &default.config, |text| quoted(text));
+    }
+
+    fn http(&mut self, http: &HttpConfig) {
+        let default = HttpConfig::new("");
+        self.key("kind", quoted("http"));
+        self.key("url", quoted(&http.url));
+        if let Some(remove_url) = &http.remove_url {
+            self.key("remove_url", quoted(remove_url));
+        }
+        self.key_unless("method", &http.method, &default.method, |text| quoted(text));
+        self.key_unless("remove_method", &http.remove_method, &default.remove_method, |text| quoted(text));
+        self.pairs("headers", http.headers.iter().map(|(name, value)| (name.as_str(), quoted(value))));
+        self.key_unless("expect", &http.expect, &default.expect, |texts| list(texts));
+        self.key_unless("remove_expect", &http.remove_expect, &default.remove_expect, |texts| list(texts));
+        if let Some(username) = &http.username {
+            self.key("username", quoted(username));
+        }
+        let files =
+            [("password_file", &http.password_file), ("bearer_file", &http.bearer_file), ("ca_file", &http.ca_file)];
+        for (name, file) in files {
+            if let Some(file) = file {
+                self.key(name, path(file));
+            }
+        }
     }
 
     fn process(&mut self, process: &ProcessConfig) {

@@ -34,6 +34,7 @@ pub(crate) fn build(config: &DeployerConfig, site: Site<'_>) -> Result<Arc<dyn D
         DeployerKind::Release(release) => Arc::new(Release::new(release.clone()).map_err(named)?),
         DeployerKind::Exec(exec) => Arc::new(Exec::new(exec.clone()).map_err(named)?),
         DeployerKind::Module(module) => self::module(&config.name, module, site).map_err(named)?,
+        DeployerKind::Http(http) => Arc::new(crate::deploy::Http::new(http.clone()).map_err(named)?),
         #[cfg(target_os = "linux")]
         DeployerKind::Process(process) => {
             Arc::new(crate::deploy::Process::new(process.clone(), &config.name).map_err(named)?)
@@ -77,6 +78,7 @@ pub(crate) fn build(config: &DeployerConfig, site: Site<'_>) -> Result<Arc<dyn D
         DeployerKind::Exec(_) => "exec",
         DeployerKind::Module(_) => "module",
         DeployerKind::Process(_) => "process",
+        DeployerKind::Http(_) => "http",
     };
     Err(Error::new(ErrorKind::Config, format!("use deployer {}: kind {kind} needs Unix", config.name)))
 }

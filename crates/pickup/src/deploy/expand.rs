@@ -11,6 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(crate) struct Values {
     pickup: String,
     unit: OsString,
+    /// The same without its last extension.
+    stem: OsString,
     generation: String,
     path: OsString,
     digest: String,
@@ -23,6 +25,7 @@ impl Values {
         Self {
             pickup: unit.pickup.clone(),
             unit: unit.path.as_path().as_os_str().to_owned(),
+            stem: unit.path.as_path().with_extension("").into_os_string(),
             generation: unit.generation.to_string(),
             path: path.map(|path| path.as_os_str().to_owned()).unwrap_or_default(),
             digest: unit.digest().or(unit.previous).map(|digest| digest.to_string()).unwrap_or_default(),
@@ -30,10 +33,17 @@ impl Values {
         }
     }
 
+    /// Values that are empty, for an address that is only looked at.
+    pub(crate) fn nameless() -> Self {
+        let (pickup, unit, stem, generation, path, digest) = Default::default();
+        Self { pickup, unit, stem, generation, path, digest, change: "" }
+    }
+
     fn lookup(&self, name: &str) -> Option<&OsStr> {
         match name {
             "pickup" => Some(self.pickup.as_ref()),
             "unit" => Some(&self.unit),
+            "stem" => Some(&self.stem),
             "generation" => Some(self.generation.as_ref()),
             "path" => Some(&self.path),
             "digest" => Some(self.digest.as_ref()),
@@ -58,7 +68,7 @@ impl Values {
         pieces(template, |piece| match piece {
             Piece::Text(text) => filled.push_str(text),
             Piece::Name(name, text) => match self.lookup(name) {
-                Some(value) => percent_encode(value.as_encoded_bytes(), name == "unit", &mut filled),
+                Some(value) => percent_encode(value.as_encoded_bytes(), matches!(name, "unit" | "stem"), &mut filled),
                 None => filled.push_str(text),
             },
         });

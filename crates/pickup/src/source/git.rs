@@ -11,7 +11,7 @@ pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod peek;
 mod status;
-mod transport;
+pub(crate) mod transport;
 pub(crate) mod worker;
 
 pub use self::status::{GitProblem, GitStatus};

@@ -34,12 +34,15 @@ fn the_example_means_what_no_file_means() {
 #[test]
 fn what_the_example_comments_out_works_too() {
     let config = read(&uncommented(EXAMPLE));
-    assert_eq!(config.deployers.keys().collect::<Vec<_>>(), ["default", "plugins", "reload", "server", "site"]);
+    assert_eq!(
+        config.deployers.keys().collect::<Vec<_>>(),
+        ["default", "manager", "plugins", "reload", "server", "site", "store"]
+    );
 }
 
 #[test]
 fn the_example_shows_every_key_with_its_default_and_its_meaning() {
-    for (section, keys) in KEYS.iter().filter(|(section, _)| !section.is_planned()) {
+    for (section, keys) in KEYS {
         for key in *keys {
             let code = uncommented(EXAMPLE);
             let shown = code.lines().filter_map(|line| line.split_once(" = ")).filter(|(name, _)| *name == key.name);
@@ -69,6 +72,7 @@ fn the_defaults_in_the_table_are_the_defaults_in_the_code() {
         (KeySection::Release, "kind = \"release\"\ninto = \"/x\""),
         (KeySection::Exec, "kind = \"exec\"\ncommand = [\"x\"]"),
         (KeySection::Module, "kind = \"module\""),
+        (KeySection::Http, "kind = \"http\"\nurl = \"http://x/\""),
         (KeySection::Process, "kind = \"process\"\ncommand = [\"x\"]"),
     ];
     for (section, given) in kinds {

@@ -120,6 +120,8 @@ fn kind(name: String) -> impl Strategy<Value = DeployerKind> {
     let exec = (command(), any::<bool>(), prop::option::of(command()), path("/cwd"), env, any::<bool>());
     let module =
         (prop::collection::vec("lib[a-z]{1,5}\\.so\\.[0-9]", 0..3), any::<bool>(), 1_usize..9999, "[ -~é\n]{0,9}");
+    let address = "https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z]{9}";
+    let http = (address, "[A-M]{5,9}", texts("[ -~é]{1,9}", 0), any::<bool>(), path("/secret"));
     prop_oneof![
         copy.prop_map(move |(mode, owner, strip, durable)| {
             DeployerKind::Copy(CopyConfig { into: into.clone(), mode, owner, strip, durable })
@@ -140,6 +142,19 @@ fn kind(name: String) -> impl Strategy<Value = DeployerKind> {
         }),
         module.prop_map(|(allow_needed, probe, max_generations, config)| {
             DeployerKind::Module(ModuleConfig { allow_needed, probe, max_generations, config })
+        }),
+        http.prop_map(|(url, remove_method, expect, has_token, secret)| {
+            let bearer_file = has_token.then_some(secret);
+            let remove_url = Some(format!("{url}?gone={{unit}}"));
+            let headers = [("X-One".to_owned(), "a \"b\"".to_owned())].into();
+            DeployerKind::Http(HttpConfig {
+                remove_url,
+                remove_method,
+                expect,
+                headers,
+                bearer_file,
+                ..HttpConfig::new(url)
+            })
         }),
     ]
 }

@@ -159,11 +159,6 @@ fn settings_are_checked() {
 }
 
 #[test]
-fn deployer_kinds_of_later_versions_are_refused_honestly() {
-    assert!(deployer("kind = 'http'").contains("deployers of kind `http` are not part of this version yet"));
-}
-
-#[test]
 fn copy_and_release_are_checked() {
     assert_snapshot!(deployer("kind = 'copy'"), @"pickup.conf:1:1: error: [deployer.x] into: is missing: which directory is to be written to?");
     assert_snapshot!(deployer("kind = 'copy'\ninto = '/out/{unit}'\nmode = 644\nowner = 'a:b:c'\nstrip = -1"), @r#"

@@ -12,7 +12,7 @@ use crate::config::GitTransport;
 use crate::config::url::{Scheme, redact};
 
 mod cli;
-mod credentials;
+pub(crate) mod credentials;
 mod http;
 mod libgit2;
 mod ssh;
