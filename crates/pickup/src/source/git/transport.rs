@@ -102,8 +102,8 @@ fn judge(access: &Access, text: &str) -> Failure {
             "could not read username",
             "could not read password",
             "terminal prompts disabled",
-            "error: 401",
-            "error: 403",
+            "returned error: 401",
+            "returned error: 403",
         ]) {
             (FailureKind::Authentication, "; see git_username and git_password_file")
         } else if over_ssh
@@ -130,7 +130,7 @@ fn judge(access: &Access, text: &str) -> Failure {
             "does not exist",
             "not exported",
             "no such file or directory",
-            "error: 404",
+            "returned error: 404",
             "not a git repository",
         ]) {
             (FailureKind::NotFound, "")

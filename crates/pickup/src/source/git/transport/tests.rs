@@ -30,6 +30,7 @@ fn words_are_judged() {
         (https, "server certificate verification failed", FailureKind::HostKey),
         (https, "Could not resolve host: host", FailureKind::Unreachable),
         (https, "fatal: early EOF", FailureKind::Unreachable),
+        (https, "error: 40113 bytes of body are still expected; fatal: early EOF", FailureKind::Unreachable),
         (https, "fatal: mismatched algorithms: client sha1; server sha256", FailureKind::Unsupported),
         (https, "what is this", FailureKind::Other),
         (ssh, "Host key verification failed.", FailureKind::HostKey),
