@@ -38,10 +38,10 @@ fn names_that_are_not_known_come_with_the_nearest_that_is() {
     pickup.conf:3:1: error: [hot-deploy.user.x] deploy_to: there is no deployer `registred` (did you mean `registered`?)
     ");
     assert_snapshot!(deployer("knid = 'copy'"), @r"
-    pickup.conf:1:1: error: [deployer.x] kind: is missing: expected one of `copy`, `release`, `exec`, `process`, `module`
+    pickup.conf:1:1: error: [deployer.x] kind: is missing: expected one of `copy`, `release`, `exec`, `process`, `module`, `http`
     pickup.conf:2:1: error: [deployer.x] knid: is no key of this section (did you mean `kind`?)
     ");
-    assert_snapshot!(deployer("kind = 'copi'"), @"pickup.conf:2:8: error: [deployer.x] kind: expected one of `copy`, `release`, `exec`, `process`, `module`, found `copi`; did you mean `copy`?");
+    assert_snapshot!(deployer("kind = 'copi'"), @"pickup.conf:2:8: error: [deployer.x] kind: expected one of `copy`, `release`, `exec`, `process`, `module`, `http`, found `copi`; did you mean `copy`?");
     assert_snapshot!(deployer("kind = 'copy'\ninto = '/out'\nkeep = 3\nintoo = 1"), @r"
     pickup.conf:4:1: error: [deployer.x] keep: is a key of deployers of kind `release`, not of this one
     pickup.conf:5:1: error: [deployer.x] intoo: is no key of this section (did you mean `into`?)
