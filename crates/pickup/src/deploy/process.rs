@@ -172,7 +172,8 @@ impl Deployer for Process {
             return Ok(());
         }
         let gone = || Error::deploy(format!("keep generation {}: it is gone", live.spec.generation));
-        let instance = service.instance(live.spec.generation).ok_or_else(gone)?;
+        // One that has ended since tells how.
+        let instance = service.last_instance(live.spec.generation).ok_or_else(gone)?;
         let proven = ready::probation(&self.config, &instance, cx).await;
         if proven.is_err() {
             cx.output(&instance.tail());

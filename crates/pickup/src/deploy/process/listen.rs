@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 
 use super::proc;
 use super::record::Record;
+use super::spawn;
 use crate::config::ListenAddress;
 use crate::error::{Error, IoContext, Result};
 
@@ -75,10 +76,10 @@ fn is_at(listener: &OwnedFd, address: &ListenAddress) -> bool {
 }
 
 fn bind(address: &ListenAddress) -> Result<OwnedFd> {
-    let bound = match address {
+    let bound = spawn::bound(|| match address {
         ListenAddress::Tcp(address) => TcpListener::bind(address).map(OwnedFd::from),
         ListenAddress::Unix(path) => bind_unix(path),
-    };
+    });
     bound.map_err(|error| cannot_listen(address, error))
 }
 

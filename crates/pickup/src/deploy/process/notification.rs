@@ -52,7 +52,8 @@ impl Notify {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
             let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
             rustix::net::sockopt::set_socket_passcred(&socket, true)?;
-            rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(name(token).as_bytes())?)?;
+            let address = SocketAddrUnix::new_abstract_name(name(token).as_bytes())?;
+            spawn::bound(|| Ok(rustix::net::bind(&socket, &address)?))?;
             spawn::watched(socket)
         };
         Ok(Self(open().map_err(|error| Error::deploy("open a notification socket").caused_by(error).transient())?))

@@ -100,10 +100,11 @@ async fn answering(instance: &Instance) {
 pub(super) async fn probation(config: &ProcessConfig, instance: &Instance, cx: &Context) -> Result<()> {
     let latest = Instant::from_std(cx.deadline()).checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now);
     tokio::select! {
-        () = tokio::time::sleep_until((Instant::now() + config.probation).min(latest)) => Ok(()),
+        biased;
         how = instance.ended() => {
             Err(Error::deploy(format!("keep process {}: {how} in its probation", instance.leader)))
         }
+        () = tokio::time::sleep_until((Instant::now() + config.probation).min(latest)) => Ok(()),
         () = cx.cancelled() => Err(Error::new(ErrorKind::Cancelled, "watch it: the work was cancelled")),
     }
 }

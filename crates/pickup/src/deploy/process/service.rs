@@ -82,7 +82,12 @@ impl Service {
 
     /// The living instance of a generation.
     pub(super) fn instance(&self, generation: u64) -> Option<Arc<Instance>> {
-        self.state().instances.get(&generation).filter(|instance| instance.is_alive()).cloned()
+        self.last_instance(generation).filter(|instance| instance.is_alive())
+    }
+
+    /// The instance of a generation, also one that has ended by itself.
+    pub(super) fn last_instance(&self, generation: u64) -> Option<Arc<Instance>> {
+        self.state().instances.get(&generation).cloned()
     }
 
     pub(super) fn instances(&self) -> Vec<Arc<Instance>> {

@@ -14,6 +14,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -27,6 +29,11 @@ pub(super) const FIRST_FD: RawFd = 3;
 
 /// Decimal digits of the largest process number, and the byte that ends a string.
 const DIGITS_MAX: usize = 11;
+
+/// How long a copy of our process may take until it is another program.
+const FORK_MAX: Duration = Duration::from_secs(1);
+
+const FORK_PAUSE: Duration = Duration::from_millis(1);
 
 const LISTEN_PID: &[u8] = b"LISTEN_PID=";
 
@@ -42,6 +49,20 @@ pub(super) struct Ids {
 pub(super) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned, so nobody else closes it, and `AsyncFd` gives no way to take it out unregistered.
     unsafe { AsyncFd::register(descriptor) }.map_err(io::Error::from)
+}
+
+/// Binds an address by `bind`. A program of ours that is just being started, by another pickup say, holds copies of all
+/// our descriptors until it runs: an address that we have let go of is taken for that moment.
+pub(super) fn bound<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + FORK_MAX;
+    loop {
+        match bind() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(FORK_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// What is to be run, and with what.

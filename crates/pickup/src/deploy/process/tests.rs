@@ -69,13 +69,20 @@ async fn a_version_that_fails_leaves_the_old_one_and_its_release() {
     let error = deploy(&deployer, &cx, &bad, Some(&old)).await.unwrap_err();
     assert!(error.to_string().ends_with("exit status 3 before it was ready"), "{error}");
     assert_eq!(cx.take_output(), "cannot\n");
-    let brief = sandbox.tree("", &[("run", b"echo started; sleep 0.01; exit 4")], 3);
-    let error = deploy(&deployer, &cx, &brief, Some(&old)).await.unwrap_err();
-    assert!(error.to_string().contains("exit status 4"), "{error}");
     assert!(is_running(&old));
     assert_eq!(std::fs::read_dir(old.spec.release.parent().unwrap()).unwrap().count(), 2, "one, and its manifest");
     deployer.shutdown(&cx, Ending::Entry).await.unwrap();
     assert!(!is_running(&old));
+}
+
+#[tokio::test]
+async fn a_version_that_ends_in_its_probation_has_failed() {
+    let (sandbox, deployer) = (Sandbox::new(), deployer(|config| config.probation = Duration::from_secs(60)));
+    let cx = sandbox.cx();
+    let brief = sandbox.tree("", &[("run", b"echo started; exit 4")], 1);
+    let error = deploy(&deployer, &cx, &brief, None).await.unwrap_err();
+    assert!(error.to_string().contains("exit status 4"), "{error}");
+    deployer.shutdown(&cx, Ending::Entry).await.unwrap();
 }
 
 #[tokio::test]

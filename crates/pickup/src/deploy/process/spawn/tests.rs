@@ -96,3 +96,15 @@ fn another_user_is_somebody_else_in_full() {
     launch.ids = Some(Ids { user: 12345, group: 23456, groups: vec![23456, 34567] });
     assert_eq!(output(launch, directory.path()).1, "12345\n23456\n23456 34567\n");
 }
+
+#[test]
+fn an_address_that_a_copy_of_us_holds_for_a_moment_is_waited_for() {
+    let mut refusals = 3;
+    let result = bound(|| {
+        refusals -= 1;
+        if refusals > 0 { Err(io::ErrorKind::AddrInUse.into()) } else { Ok("bound") }
+    });
+    assert_eq!((result.unwrap(), refusals), ("bound", 0));
+    let error = bound(|| Err::<(), _>(io::ErrorKind::PermissionDenied.into())).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+}
