@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -30,8 +30,8 @@ pub(super) const FIRST_FD: RawFd = 3;
 /// Decimal digits of the largest process number, and the byte that ends a string.
 const DIGITS_MAX: usize = 11;
 
-/// How long a copy of our process may take until it is another program.
-const FORK_MAX: Duration = Duration::from_secs(1);
+/// How often an address is tried that a copy of our process may hold until it is another program.
+const FORK_LOOKS: usize = 1000;
 
 const FORK_PAUSE: Duration = Duration::from_millis(1);
 
@@ -54,15 +54,13 @@ pub(super) fn watched(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
 /// Binds an address by `bind`. A program of ours that is just being started, by another pickup say, holds copies of all
 /// our descriptors until it runs: an address that we have let go of is taken for that moment.
 pub(super) fn bound<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let until = Instant::now() + FORK_MAX;
-    loop {
+    for _ in 1..FORK_LOOKS {
         match bind() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                thread::sleep(FORK_PAUSE);
-            }
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(FORK_PAUSE),
             result => return result,
         }
     }
+    bind()
 }
 
 /// What is to be run, and with what.
