@@ -5,6 +5,7 @@
 
 pub(crate) mod build;
 mod closure;
+pub mod conformance;
 #[cfg(unix)]
 mod copy;
 pub(crate) mod dynamic;
