@@ -185,7 +185,8 @@ impl Deployer for Process {
         let service = self.service(&unit.pickup, cx)?;
         let spec = &staged.spec;
         let old = old.filter(|old| old.spec.generation != spec.generation);
-        if let Some(running) = old.and_then(|old| service.instance(old.spec.generation)) {
+        let running = old.and_then(|old| service.instance(old.spec.generation));
+        if let Some(running) = running.filter(|running| !running.is_stopping()) {
             // It never stopped: connections go there again before the other one is stopped.
             service.route(&running);
         }

@@ -93,6 +93,11 @@ impl Instance {
         self.life.borrow().ended.is_none()
     }
 
+    /// Whether it was asked to finish: it may still live, but not for long.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.until.borrow().is_some()
+    }
+
     /// Waits for its end, and says how that was.
     pub(super) async fn ended(&self) -> String {
         let mut life = self.life.subscribe();
