@@ -56,7 +56,7 @@ use crate::deploy::Deployer;
 
 pub use case::{Ability, Case};
 pub use report::{Entry, Failure, Finding, Report};
-pub use version::Version;
+pub use version::{PICKUP, Version};
 
 use bench::Bench;
 use life::Living;

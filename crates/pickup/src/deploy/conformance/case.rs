@@ -63,6 +63,8 @@ cases! {
     RevertsActivated needs [Undo] promises "a revert after `activate` makes the old version live again"
     /// Reverted after it was verified, because a later step failed.
     RevertsVerified needs [Undo] promises "a revert after `verify` makes the old version live again"
+    /// Reverted where the old version has the same content, because somebody touched it.
+    RevertsTouched needs [Undo] promises "a revert of the same content, deployed once more, leaves it live"
     /// Reverted where nothing was before.
     RevertsTheFirst needs [Undo] promises "a revert of the first version leaves nothing live"
     /// A version that fails.

@@ -32,6 +32,7 @@ pub(super) async fn run(case: Case, bench: &mut Bench<'_>) -> Outcome {
         Case::RevertsStaged => goes_back(bench, &[CHECK, STAGE, REVERT, REVERT]).await,
         Case::RevertsActivated => goes_back(bench, &[CHECK, STAGE, ACTIVATE, REVERT, REVERT]).await,
         Case::RevertsVerified => goes_back(bench, &[CHECK, STAGE, ACTIVATE, VERIFY, REVERT, REVERT]).await,
+        Case::RevertsTouched => reverts_touched(bench).await,
         Case::RevertsTheFirst => reverts_the_first(bench).await,
         Case::FailureLeavesTheOld => failure_leaves_the_old(bench).await,
         Case::RemoveRepeats => remove_repeats(bench).await,
@@ -122,6 +123,14 @@ async fn receipts_survive(bench: &mut Bench<'_>) -> Outcome {
     bench.receipts_survive(&old)?;
     let new = bench.deployed(Which::New, Some(&old)).await?;
     bench.receipts_survive(&new)
+}
+
+async fn reverts_touched(bench: &mut Bench<'_>) -> Outcome {
+    let old = bench.deployed(Which::Old, None).await?;
+    let mut again = bench.deed(Which::Old, Some(&old))?;
+    bench.go(&mut again, &[CHECK, STAGE, ACTIVATE, REVERT, REVERT]).await?;
+    bench.is_live(&old).await?;
+    bench.deploys(Which::New, Some(&old)).await.map(drop)
 }
 
 async fn reverts_the_first(bench: &mut Bench<'_>) -> Outcome {

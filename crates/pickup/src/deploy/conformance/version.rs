@@ -10,8 +10,8 @@ use crate::deploy::{Scope, Unit};
 use crate::error::{Error, IoContext, Result};
 use crate::path::UnitPath;
 
-/// The name of the pickup that every unit of a [`Version`] belongs to.
-const PICKUP: &str = "conformance";
+/// The pickup that every unit of a [`Version`] belongs to.
+pub const PICKUP: &str = "conformance";
 
 /// One version of a unit: its files, and what the world sees once it is live.
 #[derive(Clone, Debug)]
