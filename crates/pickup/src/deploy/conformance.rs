@@ -41,6 +41,7 @@ mod bench;
 mod case;
 mod cases;
 mod life;
+mod look;
 mod report;
 mod version;
 

@@ -1,9 +1,8 @@
 //! Where a case is carried out: a place, a deployer that lives there, and what was done so far.
 #![expect(clippy::disallowed_methods, reason = "this is a door: it makes places on disk and reads the clock")]
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde::Deserialize;
@@ -11,14 +10,12 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::life::{Call, Life, Phase, Waiting};
+use super::look::{Snapshot, in_order, in_words, seen, shown};
 use super::report::Failure;
 use super::{Ability, AnySubject, Case, Version};
 use crate::change::ChangeKind;
 use crate::deploy::{Context, Observed, Reporter, Unit};
 use crate::error::{Error, IoContext, Result};
-
-/// How much of what is served a failure shows.
-const SHOWN_MAX: usize = 100;
 
 /// How much longer than a cancelled phase another one may take.
 const DEADLINE_FACTOR: u32 = 4;
@@ -364,30 +361,20 @@ impl<'a> Bench<'a> {
     }
 
     /// Everything in the place; with scratch and home, too, where nothing is live that may write there.
-    pub(super) fn snapshot(&self, is_whole: bool) -> BTreeMap<PathBuf, String> {
-        let mut found = BTreeMap::new();
-        list(&self.place(), &mut found);
+    pub(super) fn snapshot(&self, is_whole: bool) -> Snapshot {
+        let mut snapshot = Snapshot::of(&self.place());
         if is_whole {
-            list(&self.directory("scratch"), &mut found);
-            list(&self.directory("home"), &mut found);
+            snapshot.add(&self.directory("scratch"));
+            snapshot.add(&self.directory("home"));
         }
-        found
+        snapshot
     }
 
     /// The place is as it was.
-    pub(super) fn is_as_before(&self, before: &BTreeMap<PathBuf, String>, is_whole: bool) -> Result<(), Failure> {
-        let now = self.snapshot(is_whole);
-        let differs = |(path, _): &(&PathBuf, &String)| before.get(*path) != now.get(*path);
-        match now.iter().chain(before).find(differs) {
+    pub(super) fn is_as_before(&self, before: &Snapshot, is_whole: bool) -> Result<(), Failure> {
+        match before.difference(&self.snapshot(is_whole)) {
             None => Ok(()),
-            Some((path, _)) => {
-                let what = match (before.contains_key(path), now.contains_key(path)) {
-                    (false, _) => "is new",
-                    (true, false) => "is gone",
-                    (true, true) => "is another",
-                };
-                Err(self.broken("no other files than before", format!("{} {what}", path.display())))
-            }
+            Some(difference) => Err(self.broken("no other files than before", difference)),
         }
     }
 
@@ -411,54 +398,4 @@ impl Which {
 /// A receipt as it comes back from the journal. One that cannot be read there is seen by the next phase.
 fn through_text(receipt: Value) -> Value {
     serde_json::from_str(&receipt.to_string()).unwrap_or(Value::Null)
-}
-
-/// The same value with every array sorted, because a set has no order.
-fn in_order(value: &Value) -> Value {
-    match value {
-        Value::Array(entries) => {
-            let mut entries: Vec<_> = entries.iter().map(in_order).collect();
-            entries.sort_by_cached_key(Value::to_string);
-            Value::Array(entries)
-        }
-        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), in_order(value))).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
-    }
-}
-
-fn in_words(observed: &Observed) -> String {
-    match observed {
-        Observed::Alive => "alive".into(),
-        Observed::Drifted(why) => format!("drifted: {why}"),
-        Observed::Gone => "gone".into(),
-    }
-}
-
-fn seen(served: Option<&[u8]>) -> String {
-    served.map_or_else(|| "nothing is".into(), |served| format!("{} is", shown(served)))
-}
-
-fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let rest = if text.chars().nth(SHOWN_MAX).is_some() { "…" } else { "" };
-    format!("{:?}{rest}", text.chars().take(SHOWN_MAX).collect::<String>())
-}
-
-/// Adds everything below a directory. What vanishes while we look is not there.
-fn list(directory: &Path, found: &mut BTreeMap<PathBuf, String>) {
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let Ok(kind) = entry.file_type() else { continue };
-        let what = if kind.is_dir() {
-            list(&path, found);
-            "a directory".into()
-        } else if kind.is_symlink() {
-            format!("a link to {:?}", fs::read_link(&path).ok())
-        } else if kind.is_file() {
-            fs::read(&path).map_or_else(|_| "unreadable".into(), |bytes| blake3::hash(&bytes).to_string())
-        } else {
-            "a special file".into()
-        };
-        found.insert(path, what);
-    }
 }

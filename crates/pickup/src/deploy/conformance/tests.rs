@@ -187,12 +187,11 @@ fn subject(directory: &Path, flaw: Flaw) -> Subject<Plain> {
     .taken_away_by(async |_, place| std::fs::remove_file(place.join("live")).unwrap())
 }
 
-/// The cases that a deployer with this flaw fails.
-async fn failed(flaw: Flaw) -> Vec<Case> {
+/// The cases that a deployer with this flaw fails, and the report that says so.
+async fn failed(flaw: Flaw) -> (Vec<Case>, Report) {
     let directory = tempfile::tempdir().unwrap();
     let report = run(&subject(directory.path(), flaw)).await;
-    println!("{report}");
-    report.failures().map(|(case, _)| case).collect()
+    (report.failures().map(|(case, _)| case).collect(), report)
 }
 
 #[tokio::test]
@@ -207,7 +206,7 @@ async fn a_deployer_without_flaw_passes_every_case() {
 
 #[tokio::test]
 async fn a_revert_that_does_nothing_is_found_at_every_point() {
-    let failed = failed(Flaw::RevertDoesNothing).await;
+    let (failed, report) = failed(Flaw::RevertDoesNothing).await;
     for case in [
         Case::StageRepeats,
         Case::RevertsStaged,
@@ -221,7 +220,7 @@ async fn a_revert_that_does_nothing_is_found_at_every_point() {
         Case::DroppedActivate,
         Case::DroppedRevert,
     ] {
-        assert!(failed.contains(&case), "{case:?} among {failed:?}");
+        assert!(failed.contains(&case), "{case:?}:\n{report}");
     }
 }
 
@@ -245,11 +244,12 @@ async fn each_flaw_is_found_where_it_is() {
         (Flaw::ObserveIsBlind, &[Case::RemovedIsNoticed, Case::TakenAwayIsNoticed]),
     ];
     for (flaw, cases) in each {
-        assert_eq!(failed(*flaw).await, *cases, "{flaw:?}");
+        let (failed, report) = failed(*flaw).await;
+        assert_eq!(failed, *cases, "{flaw:?}:\n{report}");
     }
     for (flaw, case) in [(Flaw::StageIsSeen, Case::StagedIsUnseen), (Flaw::LiveIsKeptInScratch, Case::Deploys)] {
-        let failed = failed(flaw).await;
-        assert!(failed.contains(&case), "{flaw:?}: {failed:?}");
+        let (failed, report) = failed(flaw).await;
+        assert!(failed.contains(&case), "{flaw:?}:\n{report}");
     }
 }
 
