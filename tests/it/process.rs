@@ -13,6 +13,7 @@ mod bad;
 mod load;
 mod redeploy;
 mod restart;
+mod unclaimed;
 
 /// The program that is supervised.
 fn server() -> &'static PathBuf {

@@ -92,11 +92,13 @@ fn handed_over(is_worker: bool) -> Result<std::net::TcpListener, Failure> {
     if !is_worker && std::env::var("LISTEN_PID")? != std::process::id().to_string() {
         return Err("LISTEN_PID names somebody else".into());
     }
-    if std::env::var("LISTEN_FDS")? != "1" || std::env::var("LISTEN_FDNAMES")? != "http" {
-        return Err("expected one listener named http".into());
+    let names = std::env::var("LISTEN_FDNAMES")?;
+    if std::env::var("LISTEN_FDS")? != names.split(':').count().to_string() {
+        return Err("expected a name for each listener".into());
     }
-    // SAFETY: the protocol hands descriptor 3 over to us alone.
-    let listener = std::net::TcpListener::from(unsafe { OwnedFd::from_raw_fd(3) });
+    let at = names.split(':').position(|name| name == "http").ok_or("expected a listener named http")?;
+    // SAFETY: the protocol hands the descriptors from 3 on over to us alone.
+    let listener = std::net::TcpListener::from(unsafe { OwnedFd::from_raw_fd(3 + i32::try_from(at)?) });
     listener.set_nonblocking(true)?;
     Ok(listener)
 }

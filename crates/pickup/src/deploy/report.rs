@@ -12,6 +12,11 @@ use crate::path::UnitPath;
 #[serde(tag = "happening", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Happening {
+    /// It was found running from an earlier run of ours, and nobody is configured for it any more: it is stopped.
+    Unclaimed {
+        /// Its process.
+        pid: i32,
+    },
     /// It was started.
     Started {
         /// Its process.

@@ -90,6 +90,7 @@ fn sentence(kind: &EventKind) -> String {
 
 fn instance(happening: &Happening) -> String {
     match happening {
+        Happening::Unclaimed { pid } => format!("process {pid} belongs to no entry any more and is stopped"),
         Happening::Started { pid } => format!("process {pid} started"),
         Happening::Activated { pid, .. } => format!("process {pid} serves"),
         Happening::Health { pid, memory, load, processes } => {
