@@ -1,15 +1,8 @@
 //! Programs whose entry is gone, switched off, changed to another kind, or broken, while we are away or not.
 
 use super::load::ask_once;
-use super::{Supervised, drop_version, processes, sandbox, wait_for_processes};
+use super::{drop_version, edit, processes, sandbox, wait_for_processes};
 use crate::daemon::Daemon;
-
-/// Replaces a part of the configuration.
-fn edit(sandbox: &Supervised, from: &str, to: &str) {
-    let text = sandbox.read("pickup.conf").expect("a configuration");
-    assert!(text.contains(from), "{text}");
-    sandbox.write("pickup.conf", text.replace(from, to));
-}
 
 /// Runs a program, ends the daemon by `end`, changes the configuration, and expects that the program is stopped by the next
 /// start, which says so.

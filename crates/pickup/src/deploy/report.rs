@@ -29,7 +29,7 @@ pub enum Happening {
         /// From its start, in milliseconds; zero where it was found running.
         took: u64,
     },
-    /// How it is, every 15 seconds.
+    /// How it is, every 15 seconds unless configured otherwise.
     Health {
         /// Its process.
         pid: i32,

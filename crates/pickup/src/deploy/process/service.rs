@@ -135,6 +135,7 @@ impl Service {
             output: Output::open(&self.records.output(&instance.token), offset)?,
             process,
             watchdog: self.config.watchdog,
+            health_interval: self.config.health_interval,
             cancel: self.cancel.clone(),
         };
         self.tasks.spawn(tend.run());
