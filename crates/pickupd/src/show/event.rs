@@ -46,8 +46,9 @@ fn sentence(kind: &EventKind) -> String {
             };
             format!("failed {}: {cause}; {next}", named(units))
         }
-        EventKind::Stuck { units, cause, undo_errors, .. } => {
-            format!("stuck with {}: {cause}; taking it back: {}", named(units), undo_errors.join("; "))
+        EventKind::Stuck { units, cause, undo_errors, retry_in, .. } => {
+            let next = retry_in.map_or(String::new(), |_| "; it is tried again".to_owned());
+            format!("stuck with {}: {cause}; taking it back: {}{next}", named(units), undo_errors.join("; "))
         }
         EventKind::Refused { unit, deployer, reason } => format!("{deployer} refused {unit}: {reason}"),
         EventKind::RemovalsPaused { units, doubt } => {
