@@ -216,7 +216,13 @@ fn deployer(name: String) -> impl Strategy<Value = DeployerConfig> {
             verify_timeout,
         },
     );
-    (kind(name.clone()), common).prop_map(move |(kind, common)| DeployerConfig { name: name.clone(), kind, common })
+    (kind(name.clone()), common).prop_map(move |(kind, mut common)| {
+        if let DeployerKind::Process(process) = &kind {
+            // A phase that may take longer than it is given would be refused.
+            common.timeout = common.timeout.max(process.phase_max());
+        }
+        DeployerConfig { name: name.clone(), kind, common }
+    })
 }
 
 fn pickup() -> impl Strategy<Value = PickupConfig> {
