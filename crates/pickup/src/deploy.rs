@@ -21,7 +21,7 @@ pub mod module;
 #[cfg(unix)]
 pub(crate) mod place;
 #[cfg(target_os = "linux")]
-mod process;
+pub(crate) mod process;
 pub(crate) mod program;
 #[cfg(unix)]
 mod release;
@@ -51,6 +51,7 @@ pub use exec::Exec;
 pub use http::Http;
 #[cfg(target_os = "linux")]
 pub use module::Module;
+#[cfg(target_os = "linux")]
 pub use process::Process;
 #[cfg(unix)]
 pub use release::Release;
@@ -172,7 +173,8 @@ pub enum Ending {
     Engine,
     /// The entry goes, or it does not name this deployer any more.
     Entry,
-    /// The entry goes on with a changed configuration, and another deployer of this name takes over at once.
+    /// The entry goes on with a changed configuration, and another deployer of this name takes over: at once, or once a
+    /// mistake in the configuration is mended.
     Exchange,
 }
 

@@ -32,6 +32,8 @@ mod shared;
 mod start;
 mod status;
 mod transaction;
+#[cfg(target_os = "linux")]
+mod unclaimed;
 mod why;
 
 pub use self::offline::Records;
@@ -240,6 +242,8 @@ impl Engine {
         // Nobody who asks for the status waits for what is being finished.
         let ended = self.state().end_changed(&config);
         let mut changed = ended.join();
+        #[cfg(target_os = "linux")]
+        unclaimed::stop(&self.0.shared, &self.0.registered, &config);
         changed.extend(self.state().start_missing(&self.0.shared, &self.0.registered, &config));
         changed.sort_unstable();
         changed.dedup();

@@ -64,7 +64,7 @@ impl Pickup {
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
             done.result = runtime.block_on(async {
-                finish_open(&shared, &config.name, &deployers).await?;
+                done.drifted = finish_open(&shared, &config.name, &deployers).await?;
                 for drift in observe_all(&shared, &config.name, &deployers).await? {
                     let (unit, deployer, found) = (drift.unit, drift.deployer, drift.found);
                     tracing::warn!(pickup = config.name, %unit, deployer, found, "not as it was deployed; it is deployed again");

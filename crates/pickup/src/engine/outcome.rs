@@ -117,23 +117,42 @@ impl Pickup {
                     let kind = EventKind::RolledBack { units, generation, cause, output, retry_in };
                     self.shared.publish(&self.config.name, kind);
                 }
-                GroupResult::Stuck { cause, undo_errors } => {
-                    self.failed_for_good(outcome, cause, undo_errors);
-                    let units = outcome.changes.iter().map(|change| change.path.clone()).collect();
-                    tracing::error!(
-                        pickup = self.config.name,
-                        generation,
-                        cause,
-                        ?undo_errors,
-                        "stuck; somebody has to look"
-                    );
-                    let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
-                    let kind = EventKind::Stuck { units, generation, cause, undo_errors };
-                    self.shared.publish(&self.config.name, kind);
-                }
+                GroupResult::Stuck { .. } => self.stuck(now, generation, outcome),
             }
         }
         self.save_known();
+    }
+
+    /// Nobody knows what is live. Where that may pass, the change is tried again until it is live or could be taken back:
+    /// either says what is.
+    fn stuck(&mut self, now: Instant, generation: u64, outcome: &Outcome) {
+        let GroupResult::Stuck { deployer, cause, undo_errors, is_transient } = &outcome.result else { return };
+        let retry = if *is_transient {
+            let cause = format!("stuck: {cause}; and it could not be taken back yet: {}", undo_errors.join("; "));
+            self.failed(now, outcome, deployer, &cause, true)
+        } else {
+            self.failed_for_good(outcome, cause, undo_errors);
+            None
+        };
+        let units: Vec<UnitPath> = outcome.changes.iter().map(|change| change.path.clone()).collect();
+        // Should the former content come back, it differs in nothing from what was live, and is to be sent all the same.
+        self.touched.extend(units.iter().filter(|unit| self.live.contains_key(*unit)).cloned());
+        let name = &self.config.name;
+        let retry_in = retry.map(|retry| elapsed_ms(now, retry));
+        let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
+        if retry_in.is_some() {
+            tracing::error!(
+                pickup = name,
+                generation,
+                cause,
+                ?undo_errors,
+                retry_in_ms = retry_in,
+                "stuck; it is tried again"
+            );
+        } else {
+            tracing::error!(pickup = name, generation, cause, ?undo_errors, "stuck; somebody has to look");
+        }
+        self.shared.publish(name, EventKind::Stuck { units, generation, cause, undo_errors, retry_in });
     }
 
     fn went_live(

@@ -70,13 +70,16 @@ impl Running {
     /// Takes out what does not run under `config`, told to stop; it has to be [joined](Ended::join) before
     /// [`start_missing`](Self::start_missing).
     pub(super) fn end_changed(&mut self, config: &Config) -> Ended {
-        self.end(config, |name| {
-            let pickup = config.pickups.get(name).filter(|pickup| pickup.enabled);
+        let broken = config.broken_pickups();
+        self.end(config, |former| {
+            let pickup = config.pickups.get(&former.name).filter(|pickup| pickup.enabled);
+            // A mistake is no order to stop what runs.
+            let pickup = pickup.or(broken.contains(former.name.as_str()).then_some(former));
             End::Entry { successors: pickup.map(|pickup| pickup.deploy_to.clone()).unwrap_or_default() }
         })
     }
 
-    fn end(&mut self, config: &Config, end: impl Fn(&str) -> End) -> Ended {
+    fn end(&mut self, config: &Config, end: impl Fn(&PickupConfig) -> End) -> Ended {
         let is_same = |name: &String, entry: &Entry| {
             let pickup = config.pickups.get(name).filter(|pickup| pickup.enabled);
             pickup.is_some_and(|pickup| *pickup == *entry.config && deployers_of(config, pickup) == entry.deployers)
@@ -84,7 +87,7 @@ impl Running {
         let ending: Vec<String> =
             self.entries.iter().filter(|(name, entry)| !is_same(name, entry)).map(|(name, _)| name.clone()).collect();
         let ended = Ended(ending.iter().filter_map(|name| Some((name.clone(), self.entries.remove(name)?))).collect());
-        ended.0.iter().for_each(|(name, entry)| entry.inbox.message(Message::Stop(end(name.as_str()))));
+        ended.0.values().for_each(|entry| entry.inbox.message(Message::Stop(end(&entry.config))));
         ended
     }
 

@@ -152,6 +152,8 @@ impl Builder {
             _lock: lock,
         }));
         make_default(&self.config);
+        #[cfg(target_os = "linux")]
+        super::unclaimed::stop(&engine.0.shared, &engine.0.registered, &self.config);
         engine.state().start_missing(&engine.0.shared, &engine.0.registered, &self.config);
         Ok((engine, followed))
     }

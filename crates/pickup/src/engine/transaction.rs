@@ -34,8 +34,8 @@ pub(super) enum GroupResult {
     Applied(Vec<String>),
     /// Taken back: what was live before is live again.
     RolledBack { deployer: String, cause: String, output: String, is_transient: bool },
-    /// Not taken back in full.
-    Stuck { cause: String, undo_errors: Vec<String> },
+    /// Not taken back in full. `is_transient` if whatever keeps it from being taken back may pass.
+    Stuck { deployer: String, cause: String, undo_errors: Vec<String>, is_transient: bool },
     /// No deployer took it.
     Refused,
 }
@@ -59,6 +59,8 @@ struct Progress {
     begun: usize,
     failure: Option<Failure>,
     undo_errors: Vec<String>,
+    /// One of them does not pass by itself.
+    is_undo_final: bool,
     is_committed: bool,
 }
 
@@ -284,6 +286,7 @@ impl Transaction<'_> {
             };
             if let Err(error) = result {
                 progress.undo_errors.push(format!("{}: {error}", step.deployer));
+                progress.is_undo_final |= !error.is_transient();
             }
         }
     }
@@ -356,7 +359,18 @@ impl Progress {
     fn new(group: Group, old: Vec<Option<Value>>) -> Self {
         let none = || vec![None; group.steps.len()];
         let (staged, live) = (none(), none());
-        Self { group, old, staged, live, begun: 0, failure: None, undo_errors: Vec::new(), is_committed: false }
+        let undo_errors = Vec::new();
+        Self {
+            group,
+            old,
+            staged,
+            live,
+            begun: 0,
+            failure: None,
+            undo_errors,
+            is_undo_final: false,
+            is_committed: false,
+        }
     }
 
     fn fail(&mut self, at: usize, error: &Error, output: String) {
@@ -382,7 +396,12 @@ impl Progress {
                 output: failure.output,
                 is_transient: failure.is_transient,
             },
-            Some(failure) => GroupResult::Stuck { cause: failure.cause, undo_errors: self.undo_errors },
+            Some(failure) => GroupResult::Stuck {
+                deployer: failure.deployer,
+                cause: failure.cause,
+                undo_errors: self.undo_errors,
+                is_transient: !self.is_undo_final,
+            },
         };
         Outcome { changes: self.group.changes, result }
     }

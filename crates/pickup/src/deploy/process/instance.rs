@@ -118,6 +118,9 @@ impl Instance {
     pub(super) fn say(&self, happening: Happening) {
         let (pickup, generation) = (&self.spec.pickup, self.spec.generation);
         match &happening {
+            Happening::Unclaimed { pid } => {
+                tracing::warn!(pickup, generation, pid, "no entry runs this program any more; it is stopped");
+            }
             Happening::Started { pid } => tracing::info!(pickup, generation, pid, "instance started"),
             Happening::Activated { pid, took } => {
                 tracing::info!(pickup, generation, pid, took_ms = took, "instance activated");
