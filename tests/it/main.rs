@@ -7,6 +7,7 @@ mod crash;
 mod daemon;
 mod features;
 mod git;
+mod hostile;
 mod http;
 mod odd;
 mod process;

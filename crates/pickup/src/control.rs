@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 mod client;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod line;
 mod socket;
 #[cfg(test)]

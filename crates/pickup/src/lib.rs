@@ -65,6 +65,9 @@ pub mod deploy;
 mod engine;
 mod error;
 pub mod event;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod path;
 mod plan;

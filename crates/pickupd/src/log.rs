@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::exit::Failure;
-use crate::paint::{Paint, visible};
+use crate::paint::{Paint, steers, visible};
 
 /// What `log` says, if it can be understood.
 pub fn filter(log: &str) -> Result<EnvFilter, Error> {
@@ -99,6 +99,6 @@ impl Visit for Fields {
 
 /// A value as it is where that is one word, else in quotes.
 fn quoted(value: &str) -> String {
-    let is_word = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '=' | '\\');
+    let is_word = |c: char| !c.is_whitespace() && !steers(c) && !matches!(c, '"' | '=' | '\\');
     if value.chars().all(is_word) { value.to_owned() } else { format!("{value:?}") }
 }

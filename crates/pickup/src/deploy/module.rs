@@ -23,6 +23,8 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{self, UnitPath};
 
 mod copies;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod generations;
 mod handle;
 mod judge;

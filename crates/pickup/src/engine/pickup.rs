@@ -127,6 +127,8 @@ pub(super) struct Root {
     pub directories: usize,
     /// Why it is polled, if it is.
     pub polling: Option<String>,
+    /// Who else may write to it, if anybody may.
+    pub exposed: Option<String>,
     /// Whether all of it was listed since it is there: what a later listing misses went before our eyes.
     pub is_listed: bool,
     /// Whether it is a bare repository in the state directory, and no directory of files.

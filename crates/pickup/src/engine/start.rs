@@ -15,6 +15,7 @@ use super::running::Running;
 use super::shared::{Clock, Shared};
 use super::{Engine, Inner, log_problem};
 use crate::capture::store::Store;
+use crate::config::exposure::exposure;
 use crate::config::{Config, Surroundings};
 use crate::deploy::Deployer;
 use crate::deploy::dynamic::DynDeployer;
@@ -193,6 +194,16 @@ fn private_directory(path: &Path) -> Result<PathBuf> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).doing("make the state directory", path)?;
+    match exposure(path) {
+        Some(found) if found.is_grave() => {
+            // Whoever may write there may exchange what was judged for what is deployed.
+            return Err(Error::new(ErrorKind::Config, "use the state directory").at(path).caused_by(found.advice()));
+        }
+        Some(found) => {
+            tracing::warn!(path = %path.display(), reason = found.advice(), "others may write to the state directory")
+        }
+        None => {}
+    }
     std::path::absolute(path).doing("resolve", path)
 }
 

@@ -7,6 +7,8 @@
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod barrier;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod peek;
