@@ -1,5 +1,6 @@
 //! `--dry-run`: what would be done, entry by entry, in the order it would be.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use pickup::{Interrupted, PlanReport, PlannedChange, PlannedChangeSet, PlannedCommit, PlannedGroup};
@@ -29,6 +30,11 @@ fn render(show: &Show, reports: &[PlanReport]) -> String {
     let mut table = Table::default();
     for report in reports {
         entry(show, report, &mut table);
+    }
+    // Most of it is the same for every entry.
+    let unknown: BTreeSet<String> = reports.iter().flat_map(|report| report.unknown.iter().cloned()).collect();
+    for sentence in unknown {
+        table.note(format!("{} {}", show.paint.warn("not known:"), visible(&sentence)));
     }
     table.note(show.paint.faint("a dry run: nothing was done"));
     table.render()
@@ -66,7 +72,6 @@ fn entry(show: &Show, report: &PlanReport, table: &mut Table) {
     lines(show, "waiting", waiting.collect(), table);
     lines(show, "left alone", report.refused.iter().map(|at| format!("{}: {}", at.path, at.reason)).collect(), table);
     lines(show, "trouble", report.trouble.iter().cloned().collect(), table);
-    lines(show, "unknown", report.unknown.clone(), table);
 }
 
 fn lines(show: &Show, label: &str, lines: Vec<String>, table: &mut Table) {
