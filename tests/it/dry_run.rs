@@ -184,11 +184,17 @@ fn a_plan_for_programs_says_everything() {
 
 #[test]
 fn what_would_not_be_deployed_is_told_with_the_reason() {
-    let entries = r#"
+    let failing = r#"
 [hot-deploy.user.failing]
 pickup_from = "failing"
 deploy_to = ["fails"]
 
+[deployer.fails]
+kind = "exec"
+command = ["false"]
+retry = 0
+"#;
+    let others = r#"
 [hot-deploy.user.module]
 pickup_from = "in"
 deploy_to = ["module"]
@@ -198,11 +204,6 @@ pickup_from = "in"
 deploy_to = ["copy"]
 patterns = ["a"]
 
-[deployer.fails]
-kind = "exec"
-command = ["false"]
-retry = 0
-
 [deployer.module]
 kind = "module"
 
@@ -210,9 +211,10 @@ kind = "module"
 kind = "copy"
 into = "deployed"
 "#;
-    let sandbox = Sandbox::new().config(entries).file("in/a", "a").file("in/half.zip", "PK\x03\x04 and no end");
+    let sandbox = Sandbox::new().config(failing).file("in/a", "a").file("in/half.zip", "PK\x03\x04 and no end");
     let sandbox = sandbox.file("failing/x", "x").file("deployed/a/in/the/way", "");
     assert_eq!(sandbox.try_ask(["run", "--once"]).status.code(), Some(1));
+    let sandbox = sandbox.config(&format!("{failing}{others}"));
     let before = everything(&sandbox);
     let (plans, code) = plans(&sandbox, ONCE);
     assert_eq!(everything(&sandbox), before);
@@ -222,7 +224,6 @@ into = "deployed"
         waiting.map(|at| format!("{} {}", at["path"], at["wait"]).replace('"', "")).collect()
     };
     let [blocked, failing, module] = &plans[..] else { panic!("{plans:?}") };
-    // It failed in the run before, and is tried once more by the next.
     assert_eq!(waits(blocked), [""; 0], "{blocked}");
     let objection = &blocked["change_sets"][0]["groups"][0]["objection"];
     assert_eq!(objection["deployer"], "copy", "{blocked}");

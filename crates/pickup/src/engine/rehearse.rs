@@ -266,7 +266,7 @@ impl Pickup {
             if groups.is_empty() {
                 continue;
             }
-            let planned = self.ask_deployers(groups, &mut gone)?;
+            let planned = self.ask_deployers(groups, &mut gone, &mut report.unknown)?;
             let refusals = some.into_iter().map(Into::into).collect();
             let revision = revision.as_deref().cloned();
             report.change_sets.push(PlannedChangeSet { generation, revision, groups: planned, refusals });
@@ -295,6 +295,7 @@ impl Pickup {
         &mut self,
         groups: Vec<crate::plan::Group>,
         gone: &mut BTreeSet<UnitPath>,
+        unknown: &mut Vec<String>,
     ) -> Result<Vec<PlannedGroup>> {
         let shared = self.shared.clone();
         let mut owed = Vec::new();
@@ -307,16 +308,16 @@ impl Pickup {
             let is_in_the_way = |old: &UnitPath| {
                 progress.group.changes.iter().any(|new| new.path.starts_with(old) || old.starts_with(&new.path))
             };
-            if gone.iter().any(is_in_the_way) {
-                progress.failure = None;
+            if gone.iter().any(is_in_the_way) && progress.failure.take().is_some() {
+                let paths: Vec<String> = progress.group.changes.iter().map(|new| new.path.to_string()).collect();
+                unknown.push(format!("{}: judged only once what is in the way is removed", paths.join(", ")));
             }
             for change in progress.group.changes.iter() {
                 self.touched.remove(&change.path);
+                self.failures.remove(&change.path);
                 if progress.failure.is_some() {
-                    self.failures.remove(&change.path);
                     continue;
                 }
-                self.failures.remove(&change.path);
                 match &change.content {
                     Some(content) => self.live.insert(change.path.clone(), content.clone()),
                     None => {
