@@ -132,7 +132,7 @@ fn row(show: &Show, group: &PlannedGroup, change: &PlannedChange, table: &mut Ta
     let files = if change.files > 1 { count(change.files, "file") } else { String::new() };
     let word = if is_removed { "from" } else { "to" };
     table.row(vec![
-        Cell::plain("   "),
+        Cell::plain("  "),
         Cell::painted(change.change.as_str(), |text| if is_removed { paint.warn(text) } else { text.to_owned() }),
         Cell::plain(visible(&change.unit.to_string())),
         Cell::plain(size),

@@ -85,18 +85,18 @@ fn help_of_run() {
           --once
               Deploy what is there and exit: 0, or 1 if anything failed
 
-          --dry-run
-              With --once: print what would be deployed, and do nothing of it
-
-          --json
-              With --dry-run: write JSON, for programs
-
           --state-dir <DIR>
               The state directory, whatever the configuration says
 
           --color <WHEN>
               When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
               [default: auto]
+
+          --dry-run
+              With --once: print what would be deployed, and do nothing of it
+
+          --json
+              With --dry-run: write JSON, for programs
 
           --log <FILTER>
               What to log instead of what `log` in the configuration says, such as `debug`
@@ -130,10 +130,10 @@ fn help_of_sync() {
                               for ./pickup/incoming/services/]
           --confirm-removals  Carry out removals that are held back because so much vanished at once
           --dry-run           Print what would be deployed, and do nothing of it
-          --json              Write JSON, for programs
           --state-dir <DIR>   The state directory, whatever the configuration says
           --color <WHEN>      When to use colours: auto (on a terminal, unless NO_COLOR is set), always
                               or never [default: auto]
+          --json              Write JSON, for programs
       -h, --help              Print help (see more with '--help')
 
     Examples:

@@ -22,13 +22,19 @@ fn a_dry_run_prints_the_plan_and_does_nothing() {
     assert_shown!(sandbox, sandbox.run(&plan), @r"
     code  ready
       generation 1
-         added  a.py  3 B    to default
+        added  a.py  3 B    to default
     a dry run: nothing was done
     [exit code 0]
     ");
     assert!(!sandbox.path("out").exists() && !sandbox.path("state").exists());
     std::fs::create_dir_all(sandbox.path("out/a.py/in-the-way")).unwrap();
     assert_shown!(sandbox, sandbox.run(&plan), @r"
+    code  not all can be deployed
+      generation 1
+        added  a.py  3 B    to default
+        objection  cannot default: replace [dir]/out/a.py, which is a directory
+    a dry run: nothing was done
+    [exit code 1]
     ");
 }
 
