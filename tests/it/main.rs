@@ -5,6 +5,7 @@
 mod burst;
 mod crash;
 mod daemon;
+mod dry_run;
 mod features;
 mod git;
 mod hostile;

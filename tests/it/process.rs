@@ -12,6 +12,7 @@ use crate::sandbox::Sandbox;
 mod bad;
 mod life;
 mod load;
+mod plan;
 mod redeploy;
 mod restart;
 mod unclaimed;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+mod aside;
 mod batch;
 #[cfg(unix)]
 mod control;
@@ -25,7 +26,10 @@ mod look;
 mod offline;
 mod outcome;
 mod pickup;
+mod plan;
+mod planned;
 mod recover;
+mod rehearse;
 mod roots;
 mod running;
 mod shared;
@@ -37,6 +41,10 @@ mod unclaimed;
 mod why;
 
 pub use self::offline::Records;
+pub use self::planned::{
+    Interrupted, Objection, PlanOptions, PlanReport, PlannedChange, PlannedChangeSet, PlannedCommit, PlannedGroup,
+    PlannedRefusal, PlannedStep, PlannedWait, Wait,
+};
 pub use self::start::Builder;
 pub use self::status::{Failed, LastError, Noted, PickupStatus, RemovalsPaused, RootStatus, State, SyncReport};
 pub use self::why::{Explanation, Verdict as Why};

@@ -44,6 +44,8 @@ pub(crate) enum Captured {
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
+    /// Another store, which is only read: what it has need not be here.
+    below: Option<PathBuf>,
     max: u64,
     next_temp: AtomicU64,
     state: Mutex<State>,
@@ -66,8 +68,13 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or read.
     pub(crate) fn open(dir: &Path, max: u64) -> Result<Self> {
-        let store =
-            Self { dir: dir.to_owned(), max, next_temp: AtomicU64::new(0), state: Mutex::new(State::default()) };
+        let store = Self {
+            dir: dir.to_owned(),
+            below: None,
+            max,
+            next_temp: AtomicU64::new(0),
+            state: Mutex::new(State::default()),
+        };
         make_directory(dir)?;
         make_private(dir)?;
         let temps = store.temp_dir();
@@ -83,6 +90,16 @@ impl Store {
         })?;
         store.state().used = used;
         Ok(store)
+    }
+
+    /// The same store, on top of the one in `below`, which is only read.
+    pub(crate) fn on_top_of(self, below: &Path) -> Self {
+        Self { below: Some(below.to_owned()), ..self }
+    }
+
+    /// How many bytes it may hold.
+    pub(crate) fn max(&self) -> u64 {
+        self.max
     }
 
     /// Takes the bytes of the file at `absolute` into the store, if the file is still the one `expected`. A symlink in the
@@ -141,8 +158,8 @@ impl Store {
 
     /// Where content of that digest is stored, if it is.
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.dir.join(&name[..2]).join(name)
+        let below = self.below.as_ref().map(|below| path_in(below, digest));
+        below.filter(|path| path.is_file()).unwrap_or_else(|| path_in(&self.dir, digest))
     }
 
     /// Content of that digest as a captured file with this size and mode.
@@ -245,7 +262,7 @@ impl Store {
 
     /// Gives the temporary its name and pins it.
     fn keep(&self, temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
-        let path = self.path(&digest);
+        let path = path_in(&self.dir, &digest);
         temp.make_read_only().doing("write", &temp.path)?;
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -287,7 +304,7 @@ impl Store {
     }
 
     fn damaged(&self, digest: &Digest) -> Error {
-        let path = self.path(digest);
+        let path = path_in(&self.dir, digest);
         let mut state = self.state();
         let size = path.symlink_metadata().map_or(0, |found| found.len());
         if fs::remove_file(&path).is_ok() {
@@ -331,6 +348,12 @@ impl Store {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where a store in `dir` has content of that digest.
+fn path_in(dir: &Path, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    dir.join(&name[..2]).join(name)
 }
 
 /// Room that a capture under way takes; given back unless used up.

@@ -23,12 +23,7 @@ impl Pickup {
         self.spawn_recovery();
         self.follow_remote();
         self.load_followed()?;
-        for file in self.shared.journal().known(&self.config.name)? {
-            if file.place.root < self.roots.len() && self.shared.store.contains(&file.digest) {
-                let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
-                self.known.insert(file.place, known);
-            }
-        }
+        self.load_known()?;
         self.rescan_all(now);
         let files = self.known.len();
         let directories = self.roots.iter().map(|root| root.directories).sum();
@@ -38,8 +33,36 @@ impl Pickup {
         Ok(())
     }
 
+    /// Loads the files that were seen before.
+    pub(super) fn load_known(&mut self) -> Result<()> {
+        for file in self.shared.journal().known(&self.config.name)? {
+            if file.place.root < self.roots.len() && self.shared.store.contains(&file.digest) {
+                let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
+                self.known.insert(file.place, known);
+            }
+        }
+        Ok(())
+    }
+
     /// Recovery is over: what the journal says is live, is.
     pub(super) fn recovered(&mut self, now: Instant, drifted: BTreeSet<UnitPath>) -> Result<()> {
+        self.load_live(now, &drifted)?;
+        if self.config.delete_after_pickup {
+            // What a crash left behind after it went live.
+            for unit in self.live.keys().cloned().collect::<Vec<_>>() {
+                self.delete_if_live(&unit);
+            }
+        }
+        self.note_differences(now);
+        self.note_lost_units(now);
+        if self.gathering.len() == 0 {
+            self.commit_is_live();
+        }
+        Ok(())
+    }
+
+    /// Loads what is live and what failed, and notes what has to be deployed once more.
+    pub(super) fn load_live(&mut self, now: Instant, drifted: &BTreeSet<UnitPath>) -> Result<()> {
         let name = &self.config.name;
         {
             let journal = self.shared.journal();
@@ -69,7 +92,7 @@ impl Pickup {
             // A deployer that takes the pickup as a whole: all of it is to be deployed again.
             stale.extend(self.live.keys().cloned());
         }
-        for unit in stale.iter().chain(&drifted) {
+        for unit in stale.iter().chain(drifted) {
             // Live, but not with these deployers, or not as deployed.
             self.touched.insert(unit.clone());
             self.gathering.note(now, unit.clone(), Noted::Complete);
@@ -78,17 +101,6 @@ impl Pickup {
             self.gathering.note(now, unit, Noted::Complete);
         }
         self.is_recovered = true;
-        if self.config.delete_after_pickup {
-            // What a crash left behind after it went live.
-            for unit in self.live.keys().cloned().collect::<Vec<_>>() {
-                self.delete_if_live(&unit);
-            }
-        }
-        self.note_differences(now);
-        self.note_lost_units(now);
-        if self.gathering.len() == 0 {
-            self.commit_is_live();
-        }
         Ok(())
     }
 

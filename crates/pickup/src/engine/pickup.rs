@@ -16,6 +16,7 @@ use super::git::import::Delivery;
 use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
 use super::links::Links;
+use super::planned::{PlanOptions, PlanReport};
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, SyncReport};
 use super::transaction::{Outcome, Owed};
@@ -54,6 +55,11 @@ pub(super) enum Message {
     /// A commit is in the content store, or could not be brought there.
     Imported(Delivery),
     Status(oneshot::Sender<PickupStatus>),
+    /// Say what a `Sync` would do.
+    Plan {
+        options: PlanOptions,
+        reply: oneshot::Sender<Result<PlanReport>>,
+    },
     Explain(PathBuf, oneshot::Sender<Option<Explanation>>),
     Rollback {
         to: Option<u64>,
@@ -117,7 +123,7 @@ pub(super) struct Known {
 }
 
 /// One of the `pickup_from` directories.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Root {
     /// As configured, absolute.
     pub path: PathBuf,
@@ -358,6 +364,7 @@ impl Pickup {
             Message::Done(_) => {}
             // A caller that gave up waiting is no error, here and below.
             Message::Status(reply) => drop(reply.send(self.status())),
+            Message::Plan { options, reply } => self.rehearse_beside(options, reply),
             Message::Explain(path, reply) => drop(reply.send(self.explain(&path))),
             Message::Rollback { to, reply } => self.roll_back(to, reply),
             Message::Release(reply) => drop(reply.send(self.release(now))),

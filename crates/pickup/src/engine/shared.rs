@@ -45,7 +45,10 @@ pub(super) struct Bound {
 }
 
 pub(super) struct Shared {
+    /// Where everything is written.
     pub state_dir: PathBuf,
+    /// Where deployers keep what is their own: the state directory, and in a rehearsal that of the real engine.
+    pub real_dir: PathBuf,
     pub journal: Mutex<Journal>,
     pub store: Store,
     pub watcher: Watcher,
@@ -94,7 +97,7 @@ impl Shared {
 
     /// The directory with the homes of the deployers of `pickup`.
     pub(super) fn homes(&self, pickup: &str) -> PathBuf {
-        self.state_dir.join("deployers").join(file_name(pickup))
+        self.real_dir.join("deployers").join(file_name(pickup))
     }
 
     fn scratch(&self, pickup: &str, generation: u64) -> PathBuf {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::aside;
 use super::follow::Followed;
 use super::git::Repositories;
 use super::running::Running;
@@ -30,13 +31,13 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// An engine that is not started yet.
 pub struct Builder {
-    config: Config,
+    pub(super) config: Config,
     events: Publisher,
-    registered: BTreeMap<String, Arc<dyn DynDeployer>>,
+    pub(super) registered: BTreeMap<String, Arc<dyn DynDeployer>>,
     follow: Option<(PathBuf, Surroundings)>,
-    module_probe: Option<Vec<OsString>>,
+    pub(super) module_probe: Option<Vec<OsString>>,
     hook: Option<Hook>,
-    git_worker: GitWorker,
+    pub(super) git_worker: GitWorker,
 }
 
 impl Builder {
@@ -123,7 +124,9 @@ impl Builder {
         let now_ms = (clock.wall)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
         let (journal, opened) = Journal::open(&state_dir, self.hook, i64::try_from(now_ms).unwrap_or(i64::MAX))?;
         let store = Store::open(&state_dir.join("store"), self.config.settings.store_max)?;
+        aside::sweep(&state_dir);
         let shared = Arc::new(Shared {
+            real_dir: state_dir.clone(),
             state_dir,
             journal: Mutex::new(journal),
             store,

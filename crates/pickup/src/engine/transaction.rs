@@ -49,25 +49,25 @@ pub(super) struct Owed {
 }
 
 /// One group on its way.
-struct Progress {
-    group: Group,
+pub(super) struct Progress {
+    pub group: Group,
     /// The receipts of what is live before, by step.
     old: Vec<Option<Value>>,
     staged: Vec<Option<Value>>,
     live: Vec<Option<Value>>,
     /// How many steps were begun with activate or remove.
     begun: usize,
-    failure: Option<Failure>,
+    pub failure: Option<Failure>,
     undo_errors: Vec<String>,
     /// One of them does not pass by itself.
     is_undo_final: bool,
     is_committed: bool,
 }
 
-struct Failure {
-    deployer: String,
-    cause: String,
-    output: String,
+pub(super) struct Failure {
+    pub deployer: String,
+    pub cause: String,
+    pub output: String,
     is_transient: bool,
 }
 
@@ -109,6 +109,18 @@ impl Transaction<'_> {
         self.retire(id, &mut groups).await;
         outcomes.extend(groups.into_iter().map(Progress::outcome));
         Ok(outcomes)
+    }
+
+    /// Asks the deployers what they object to, as [`carry_out`](Self::carry_out) does first, and does no more.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(super) async fn rehearse(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
+        let mut groups = self.prepare(groups)?;
+        for group in &mut groups {
+            self.check(group).await;
+        }
+        Ok(groups)
     }
 
     fn settle_debts(&mut self) -> Result<()> {

@@ -12,6 +12,7 @@ pub(crate) mod fuzzing;
 pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod peek;
+pub(crate) mod seed;
 mod status;
 pub(crate) mod transport;
 pub(crate) mod worker;
