@@ -19,10 +19,12 @@ use crate::source::Fingerprint;
 
 mod bytes;
 mod given;
+pub(crate) mod hook;
 #[cfg(test)]
 mod tests;
 
 use bytes::{Temp, hash};
+use hook::{Hook, StoreWrite};
 
 /// Files up to this size are captured through memory, so that known content costs no write.
 const IN_MEMORY_MAX: u64 = 256 * 1024;
@@ -47,6 +49,7 @@ pub(crate) struct Store {
     max: u64,
     next_temp: AtomicU64,
     state: Mutex<State>,
+    hook: Option<Hook>,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +69,8 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or read.
     pub(crate) fn open(dir: &Path, max: u64) -> Result<Self> {
-        let store =
-            Self { dir: dir.to_owned(), max, next_temp: AtomicU64::new(0), state: Mutex::new(State::default()) };
+        let state = Mutex::new(State::default());
+        let store = Self { dir: dir.to_owned(), max, next_temp: AtomicU64::new(0), state, hook: None };
         make_directory(dir)?;
         make_private(dir)?;
         let temps = store.temp_dir();
@@ -83,6 +86,16 @@ impl Store {
         })?;
         store.state().used = used;
         Ok(store)
+    }
+
+    /// The same store, with `hook` asked before each step that writes.
+    #[must_use]
+    pub(crate) fn with_hook(self, hook: Option<Hook>) -> Self {
+        Self { hook, ..self }
+    }
+
+    fn may(&self, step: StoreWrite) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook.call(step))
     }
 
     /// Takes the bytes of the file at `absolute` into the store, if the file is still the one `expected`. A symlink in the
@@ -178,7 +191,7 @@ impl Store {
             let mut state = self.state();
             let is_loose = !state.pinned.contains_key(&digest) && !state.unpinned.contains(&digest);
             if is_loose && path.exists() {
-                fs::remove_file(path).doing("remove", path)?;
+                self.may(StoreWrite::Remove).and_then(|()| fs::remove_file(path)).doing("remove", path)?;
                 state.used = state.used.saturating_sub(size);
                 freed += size;
             }
@@ -206,6 +219,10 @@ impl Store {
         }
         let reserved = self.reserve(size, absolute)?;
         let temp = self.temp()?;
+        if let Err(error) = self.may(StoreWrite::Write) {
+            (&temp.file).write_all(&content[..content.len() / 2]).doing("write", &temp.path)?;
+            return Err(Error::io("write", &temp.path, error));
+        }
         (&temp.file).write_all(&content).doing("write", &temp.path)?;
         self.keep(temp, digest, reserved).map(Some)
     }
@@ -228,6 +245,7 @@ impl Store {
             }
         };
         let temp = self.temp()?;
+        self.may(StoreWrite::Write).doing("write", &temp.path)?;
         let (digest, copied) = if bytes::clone(source, &temp.file) {
             let length = temp.file.metadata().doing("look at", &temp.path)?.len();
             (hash(&temp.file).doing("read", &temp.path)?, length)
@@ -246,6 +264,7 @@ impl Store {
     /// Gives the temporary its name and pins it.
     fn keep(&self, temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
         let path = self.path(&digest);
+        self.may(StoreWrite::Rename).doing("write", &path)?;
         temp.make_read_only().doing("write", &temp.path)?;
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -299,7 +318,7 @@ impl Store {
     fn temp(&self) -> Result<Temp> {
         let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
         let path = self.temp_dir().join(number.to_string());
-        Temp::create(path.clone()).doing("write", path)
+        self.may(StoreWrite::Create).and_then(|()| Temp::create(path.clone())).doing("write", path)
     }
 
     fn temp_dir(&self) -> PathBuf {
