@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::pickup::{Failure, Known, Pickup};
+use super::pickup::{Failure, Known, Message, Pickup};
 use super::transaction::{GroupResult, Outcome};
 use crate::change::gather::Noted;
 use crate::change::{Content, compare};
@@ -112,7 +112,7 @@ impl Pickup {
     pub(super) fn roll_back(&mut self, to: Option<u64>, reply: oneshot::Sender<Result<u64>>) {
         if self.is_busy {
             // One at a time; it is taken up when the lane is free.
-            self.pending_rollback = Some((to, reply));
+            self.deferred.push(Message::Rollback { to, reply });
             return;
         }
         match self.prepare_rollback(to) {

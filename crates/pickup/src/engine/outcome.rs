@@ -26,6 +26,7 @@ impl Pickup {
         self.owed = done.owed;
         let result = match (done.work, done.result) {
             (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.drifted)),
+            (Work::Settle, result) => result.map(drop),
             (Work::Deploy { generation, origin, since, rollback, revision }, Ok(outcomes)) => {
                 self.applied(now, generation, &since, &outcomes, revision.as_ref());
                 if let (Some(reply), Origin::Rollback { to }) = (rollback, origin) {
@@ -44,16 +45,21 @@ impl Pickup {
         };
         match result {
             Ok(()) => {
-                self.pause = Duration::ZERO;
                 if self.owed.is_empty() {
+                    self.pause = Duration::ZERO;
                     self.healed();
+                } else {
+                    let unwritten = "record the end of a deployment in the journal; it is tried again";
+                    self.put_off(&BTreeSet::new(), &Error::new(ErrorKind::Journal, unwritten));
                 }
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
             Err(error) => self.put_off(&in_hand, &error),
         }
-        if let Some((to, reply)) = self.pending_rollback.take() {
-            self.roll_back(to, reply);
+        if self.is_recovered {
+            for message in std::mem::take(&mut self.deferred) {
+                self.answer(now, message);
+            }
         }
     }
 
