@@ -140,7 +140,12 @@ impl Life {
         }
         let about = unit.map(|unit| format!("{} {}", unit.path, unit.generation)).unwrap_or_default();
         let mut chance = self.chance(format!("{name} {phase:?} {about}").as_bytes());
-        let rate = if phase == Phase::Revert { self.rates.revert } else { self.rates.phase };
+        let rate = match phase {
+            Phase::Revert => self.rates.revert,
+            // Known: what cannot be let go of once is left behind for good.
+            Phase::Retire => 0,
+            _ => self.rates.phase,
+        };
         if !chance.percent(rate) {
             return None;
         }
@@ -150,7 +155,9 @@ impl Life {
         Some(match chance.below(8) {
             0..=2 => Fault::Fail(error()),
             3 => Fault::Fail(error().transient()),
-            4 | 5 => Fault::FailAfter(error()),
+            // What was staged and never told of is nobody's: only a crash leaves that behind, and recovery stages anew.
+            4 | 5 if phase != Phase::Stage => Fault::FailAfter(error()),
+            4 | 5 => Fault::Fail(error()),
             6 => Fault::Delay(Duration::from_millis(chance.next() % 20)),
             _ => Fault::Panic,
         })
