@@ -5,6 +5,7 @@
 mod burst;
 mod crash;
 mod daemon;
+mod faults;
 mod features;
 mod git;
 mod http;

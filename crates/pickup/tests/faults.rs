@@ -209,3 +209,30 @@ async fn a_failure_of_a_version_that_is_taken_back_is_over() {
     assert!(report.is_success(), "{report:?}");
     engine.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollback_that_fails_half_way_leaves_what_is_on_disk_live() {
+    let base = tempfile::tempdir().unwrap();
+    let base = base.path().canonicalize().unwrap();
+    std::fs::create_dir(base.join("in")).unwrap();
+    let options = SyncOptions { until_final: true, ..SyncOptions::default() };
+    let switch = Switch::default();
+    let broken = Broken::Phase(Phase::Remove, || Fault::Fail(Error::deploy("take it away")));
+    std::fs::write(base.join("in/a"), "one").unwrap();
+    let (engine, _events) = started(&base, broken, &switch).await;
+    engine.sync(None, options).await.unwrap();
+    std::fs::write(base.join("in/a"), "two").unwrap();
+    std::fs::write(base.join("in/b"), "new").unwrap();
+    engine.sync(None, options).await.unwrap();
+    // Back to where `b` was not: `a` goes back, and `b` cannot be taken away.
+    switch.set(true);
+    let first = engine.history(None, 10).unwrap().last().unwrap().generation;
+    engine.rollback("p", Some(first)).await.unwrap_err();
+    switch.set(false);
+    let report = engine.sync(None, options).await.unwrap().remove(0);
+    assert!(report.is_success() && report.waiting.is_empty(), "{report:?}");
+    for (name, wanted) in [("a", "two"), ("b", "new")] {
+        assert_eq!(std::fs::read_to_string(base.join("out").join(name)).unwrap(), wanted);
+    }
+    engine.shutdown().await;
+}

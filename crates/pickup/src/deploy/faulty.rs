@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::deploy::{Context, Deployer, Ending, Observed, Scope, Unit, Verdict};
 use crate::error::{Error, Result};
 
-
 /// The phases of a [`Deployer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -88,7 +87,9 @@ impl<D: Deployer> Faulty<D> {
                 work.await
             }
             // Without the noise of the panic hook.
-            Some(Fault::Panic) => std::panic::resume_unwind(Box::new(format!("a fault that was asked for, in {phase:?}"))),
+            Some(Fault::Panic) => {
+                std::panic::resume_unwind(Box::new(format!("a fault that was asked for, in {phase:?}")))
+            }
         }
     }
 }
@@ -119,13 +120,7 @@ impl<D: Deployer> Deployer for Faulty<D> {
         self.run(Phase::Stage, Some(unit), self.inner.stage(cx, unit, old)).await
     }
 
-    async fn activate(
-        &self,
-        cx: &Context,
-        unit: &Unit,
-        staged: &D::Staged,
-        old: Option<&D::Live>,
-    ) -> Result<D::Live> {
+    async fn activate(&self, cx: &Context, unit: &Unit, staged: &D::Staged, old: Option<&D::Live>) -> Result<D::Live> {
         self.run(Phase::Activate, Some(unit), self.inner.activate(cx, unit, staged, old)).await
     }
 

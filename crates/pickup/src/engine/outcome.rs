@@ -31,6 +31,12 @@ impl Pickup {
                 self.applied(now, generation, &since, &outcomes, revision.as_ref());
                 if let (Some(reply), Origin::Rollback { to }) = (rollback, origin) {
                     self.answer_rollback(to, &outcomes, reply);
+                    if self.held.is_none() {
+                        // Some of it may have gone back, unit by unit; what is on disk is wanted again.
+                        for unit in &in_hand {
+                            self.gathering.note(now, unit.clone(), Noted::Complete);
+                        }
+                    }
                 }
                 Ok(())
             }

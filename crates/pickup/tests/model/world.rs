@@ -45,7 +45,13 @@ pub(crate) fn is_ignored(name: &str) -> bool {
 }
 
 impl World {
-    pub(crate) fn new(root: PathBuf, outside: PathBuf, writers: usize, swaps_kinds: bool, completed: Arc<Completed>) -> Self {
+    pub(crate) fn new(
+        root: PathBuf,
+        outside: PathBuf,
+        writers: usize,
+        swaps_kinds: bool,
+        completed: Arc<Completed>,
+    ) -> Self {
         for directory in [&root, &outside] {
             fs::create_dir_all(directory).expect("make a directory");
         }
