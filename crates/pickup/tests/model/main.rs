@@ -41,7 +41,7 @@ const FOUND: &[(u64, &str)] = &[
 ];
 /// Seeds that find something that is not mended yet: to be run by hand.
 const OPEN: &[(u64, &str)] = &[
-    (5058, "with a retired journal write, a directory that became a file is refused for good"),
+    (5058, "a directory that became a file is refused for good; the cause is not known"),
     (5102, "a temporary of `copy` is left behind after a crash"),
     (5480, "a unit that was stuck is not live after a retry"),
 ];
