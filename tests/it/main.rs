@@ -5,7 +5,11 @@
 mod burst;
 mod crash;
 mod daemon;
+<<<<<<< HEAD
 mod dry_run;
+=======
+mod faults;
+>>>>>>> model
 mod features;
 mod git;
 mod hostile;

@@ -12,6 +12,7 @@ pub(crate) mod dynamic;
 #[cfg(unix)]
 mod exec;
 pub(crate) mod expand;
+mod faulty;
 #[cfg(unix)]
 mod http;
 #[cfg(unix)]
@@ -47,6 +48,7 @@ pub use closure::{FromFn, from_fn};
 pub use copy::Copy;
 #[cfg(unix)]
 pub use exec::Exec;
+pub use faulty::{Fault, Faulty, Phase};
 #[cfg(unix)]
 pub use http::Http;
 #[cfg(target_os = "linux")]

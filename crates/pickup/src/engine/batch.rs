@@ -88,7 +88,7 @@ impl Pickup {
             self.pause_until = None;
         }
         self.retry_due(now);
-        if !self.may_deploy() || self.end.is_some() {
+        if self.end.is_some() || self.catches_up() || !self.may_deploy() {
             return;
         }
         if self.is_git_blocked() {
@@ -123,8 +123,35 @@ impl Pickup {
             self.take_failed(&mut closed);
         }
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
+        self.forget_superseded(&closed, &changes);
         self.doubt_removals(&mut changes);
         Some(ChangeSet { changes, closed, revision })
+    }
+
+    /// Begins once more what has to be done before anything new is: recovery that failed, and what the journal was not
+    /// told. Whether there is such a thing.
+    fn catches_up(&mut self) -> bool {
+        let is_behind = !self.is_recovered || !self.owed.is_empty();
+        if is_behind && !self.is_busy && self.pause_until.is_none() {
+            if self.is_recovered {
+                self.is_busy = true;
+                self.spawn_deployment(Plan::default(), Work::Settle);
+            } else {
+                self.spawn_recovery();
+            }
+        }
+        is_behind
+    }
+
+    /// What failed is over where the version that failed is not there any more, and what is there is live.
+    fn forget_superseded(&mut self, closed: &BTreeSet<UnitPath>, changes: &[Change]) {
+        let changed: BTreeSet<&UnitPath> = changes.iter().map(|change| &change.path).collect();
+        for unit in closed.iter().filter(|unit| !changed.contains(unit)) {
+            let wanted = self.wanted(unit).map(|content| content.digest());
+            if self.failures.get(unit).is_some_and(|failure| failure.record.digest != wanted) {
+                self.forgive(unit);
+            }
+        }
     }
 
     /// What failed is tried together with what is new.
@@ -137,6 +164,7 @@ impl Pickup {
     fn close_commit(&mut self, mut closed: BTreeSet<UnitPath>) -> ChangeSet {
         self.take_failed(&mut closed);
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
+        self.forget_superseded(&closed, &changes);
         if self.config.on_removed == OnRemoved::Keep {
             changes.retain(|change| change.kind != ChangeKind::Removed);
         }

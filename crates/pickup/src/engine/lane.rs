@@ -37,7 +37,7 @@ impl Pickup {
     pub(super) fn spawn_deployment(&mut self, plan: Plan, work: Work) {
         let (generation, origin) = match &work {
             Work::Deploy { generation, origin, .. } => (*generation, *origin),
-            Work::Recover => (0, Origin::Start),
+            Work::Recover | Work::Settle => (0, Origin::Start),
         };
         let mut report = self.report(work);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());

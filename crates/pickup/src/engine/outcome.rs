@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::TRANSIENT_MAX;
 use super::git::import::short;
-use super::pickup::{Done, Pickup, Work};
+use super::pickup::{Done, Message, Pickup, Work};
 use super::transaction::{GroupResult, Outcome, elapsed_ms};
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content};
@@ -26,10 +26,17 @@ impl Pickup {
         self.owed = done.owed;
         let result = match (done.work, done.result) {
             (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.drifted)),
+            (Work::Settle, result) => result.map(drop),
             (Work::Deploy { generation, origin, since, rollback, revision }, Ok(outcomes)) => {
                 self.applied(now, generation, &since, &outcomes, revision.as_ref());
                 if let (Some(reply), Origin::Rollback { to }) = (rollback, origin) {
                     self.answer_rollback(to, &outcomes, reply);
+                    if self.held.is_none() {
+                        // Some of it may have gone back, unit by unit; what is on disk is wanted again.
+                        for unit in &in_hand {
+                            self.gathering.note(now, unit.clone(), Noted::Complete);
+                        }
+                    }
                 }
                 Ok(())
             }
@@ -44,16 +51,42 @@ impl Pickup {
         };
         match result {
             Ok(()) => {
-                self.pause = Duration::ZERO;
                 if self.owed.is_empty() {
+                    self.pause = Duration::ZERO;
                     self.healed();
+                } else {
+                    let unwritten = "record the end of a deployment in the journal; it is tried again";
+                    self.put_off(&BTreeSet::new(), &Error::new(ErrorKind::Journal, unwritten));
                 }
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
-            Err(error) => self.put_off(&in_hand, &error),
+            Err(error) => {
+                self.put_off(&in_hand, &error);
+                self.refuse_deferred(&error);
+            }
         }
-        if let Some((to, reply)) = self.pending_rollback.take() {
-            self.roll_back(to, reply);
+        if self.is_recovered {
+            for message in std::mem::take(&mut self.deferred) {
+                self.answer(now, message);
+            }
+        }
+    }
+
+    /// Nobody waits for an answer until a disk has room again.
+    fn refuse_deferred(&mut self, cause: &Error) {
+        let refusal = || {
+            let action = format!("answer for {}, which is in trouble and tries again: {cause}", self.config.name);
+            Error::new(ErrorKind::Busy, action)
+        };
+        // Whoever asked may be gone: nobody to tell.
+        for message in std::mem::take(&mut self.deferred) {
+            match message {
+                Message::Rollback { reply, .. } => drop(reply.send(Err(refusal()))),
+                Message::Release(reply) => drop(reply.send(Err(refusal()))),
+                // All of it is tried again by itself.
+                Message::Retry { reply, .. } => drop(reply.send(0)),
+                other => self.deferred.push(other),
+            }
         }
     }
 

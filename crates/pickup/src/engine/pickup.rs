@@ -103,6 +103,8 @@ pub(super) struct Done {
 pub(super) enum Work {
     /// Recovery and observation at start.
     Recover,
+    /// Nothing but to write down what could not be written before.
+    Settle,
     Deploy {
         generation: u64,
         origin: Origin,
@@ -237,7 +239,8 @@ pub(super) struct Pickup {
     /// What no deployer takes, as it was then.
     pub unrouted: BTreeMap<UnitPath, Content>,
     pub held: Option<u64>,
-    pub pending_rollback: Option<(Option<u64>, oneshot::Sender<Result<u64>>)>,
+    /// What was asked for before it was known what is live, or while the lane was busy; in order.
+    pub deferred: Vec<Message>,
     pub owed: Vec<Owed>,
     pub is_busy: bool,
     /// What the lane works on.
@@ -346,8 +349,14 @@ impl Pickup {
         !self.is_busy && self.held.is_none() && self.pause_until.is_none()
     }
 
-    fn answer(&mut self, now: Instant, message: Message) {
+    pub(super) fn answer(&mut self, now: Instant, message: Message) {
         match message {
+            // What was live and what failed is not known yet, or somebody was there before.
+            message @ (Message::Rollback { .. } | Message::Release(_) | Message::Retry { .. })
+                if !self.is_recovered || !self.deferred.is_empty() =>
+            {
+                self.deferred.push(message);
+            }
             Message::Sync { confirm_removals, reply, until_final } => {
                 self.is_confirmed |= confirm_removals;
                 if confirm_removals {

@@ -250,9 +250,12 @@ impl Pickup {
             }
             listed.insert(place);
         }
-        let known_below = self.known.range(top.clone()..).map(|(place, _)| place);
-        let missing: Vec<Place> = known_below
-            .take_while(|place| place.root == root && place.path.starts_with(&top.path))
+        let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
+        let known_below = self.known.range(top.clone()..).map(|(place, _)| place).take_while(is_below);
+        // A file that was waited for goes without a word where nothing tells of it.
+        let waited_for = self.settle.pending().map(|(place, _)| place).filter(is_below);
+        let missing: BTreeSet<Place> = known_below
+            .chain(waited_for)
             .filter(|place| !listed.contains(place))
             // What cannot be listed is not gone.
             .filter(|place| !walked.unreadable.iter().any(|(directory, _)| place.path.starts_with(directory)))

@@ -393,7 +393,7 @@ impl Parts {
             failures: BTreeMap::new(),
             unrouted: BTreeMap::new(),
             held: None,
-            pending_rollback: None,
+            deferred: Vec::new(),
             owed: Vec::new(),
             is_busy: false,
             in_hand: BTreeSet::new(),

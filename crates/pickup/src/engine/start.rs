@@ -16,6 +16,7 @@ use super::running::Running;
 use super::shared::{Clock, Shared};
 use super::{Engine, Inner, log_problem};
 use crate::capture::store::Store;
+use crate::capture::store::hook::{Hook as StoreHook, StoreWrite};
 use crate::config::exposure::exposure;
 use crate::config::{Config, Surroundings};
 use crate::deploy::Deployer;
@@ -37,6 +38,8 @@ pub struct Builder {
     follow: Option<(PathBuf, Surroundings)>,
     pub(super) module_probe: Option<Vec<OsString>>,
     hook: Option<Hook>,
+    store_hook: Option<StoreHook>,
+    git_worker: GitWorker,
     pub(super) git_worker: GitWorker,
 }
 
@@ -49,6 +52,7 @@ impl Builder {
             follow: None,
             module_probe: None,
             hook: None,
+            store_hook: None,
             git_worker: GitWorker::InProcess,
         }
     }
@@ -98,6 +102,15 @@ impl Builder {
         self
     }
 
+    /// Calls `hook` before each step that writes to the content store, with a word for it: `create` a temporary, `write`
+    /// into it, `rename` it to its place, `remove` what nobody refers to. Its error is that of the step, and half of a
+    /// small file is written where `write` fails: for tests of a full or broken disk.
+    #[must_use]
+    pub fn on_store_write(mut self, hook: impl Fn(&str) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        self.store_hook = Some(StoreHook::new(move |step: StoreWrite| hook(step.as_str())));
+        self
+    }
+
     /// Starts the engine on the current tokio runtime. It watches when this returns, and deploys what is there.
     ///
     /// # Errors
@@ -123,6 +136,7 @@ impl Builder {
         let lock = lock(&state_dir)?;
         let now_ms = (clock.wall)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
         let (journal, opened) = Journal::open(&state_dir, self.hook, i64::try_from(now_ms).unwrap_or(i64::MAX))?;
+        let store = Store::open(&state_dir.join("store"), self.config.settings.store_max)?.with_hook(self.store_hook);
         let store = Store::open(&state_dir.join("store"), self.config.settings.store_max)?;
         aside::sweep(&state_dir);
         let shared = Arc::new(Shared {

@@ -40,12 +40,15 @@ pub(super) enum GroupResult {
     Refused,
 }
 
-/// A revert that could not be recorded yet. Until it is, nothing new may begin: recovery would take back too much.
+/// What could not be recorded yet. Until it is, nothing new may begin: recovery would take back too much.
 #[derive(Clone, Debug)]
-pub(super) struct Owed {
-    id: DeploymentId,
-    group: usize,
-    cause: String,
+pub(super) enum Owed {
+    /// A group was taken back.
+    Revert { id: DeploymentId, group: usize, cause: String },
+    /// It could not be.
+    Stick { id: DeploymentId, group: usize, cause: String, undo_errors: Vec<String> },
+    /// These groups were retired, and with them the deployment ended.
+    End { id: DeploymentId, retired: Vec<usize> },
 }
 
 /// One group on its way.
@@ -124,9 +127,23 @@ impl Transaction<'_> {
     }
 
     fn settle_debts(&mut self) -> Result<()> {
-        while let Some(owed) = self.owed.last() {
-            self.shared.journal().reverted(owed.id, owed.group, &owed.cause, "", self.shared.now_ms())?;
-            self.owed.pop();
+        let mut journal = self.shared.journal();
+        while let Some(owed) = self.owed.first_mut() {
+            let now = self.shared.now_ms();
+            match owed {
+                Owed::Revert { id, group, cause } => journal.reverted(*id, *group, cause, "", now)?,
+                Owed::Stick { id, group, cause, undo_errors } => {
+                    journal.stuck(*id, *group, cause, undo_errors, now)?;
+                }
+                Owed::End { id, retired } => {
+                    if !retired.is_empty() {
+                        journal.retired(*id, retired)?;
+                        retired.clear();
+                    }
+                    journal.finish(*id, now)?;
+                }
+            }
+            self.owed.remove(0);
         }
         Ok(())
     }
@@ -338,12 +355,17 @@ impl Transaction<'_> {
             if progress.failure.is_none() {
                 self.undo(progress).await;
             }
-            self.owed.push(Owed { id, group: at, cause: error.to_string() });
+            let cause = error.to_string();
+            self.owed.push(match progress.undo_errors.as_slice() {
+                [] => Owed::Revert { id, group: at, cause },
+                errors => Owed::Stick { id, group: at, cause, undo_errors: errors.to_vec() },
+            });
         }
+        self.retire(id, groups).await;
     }
 
     /// Lets go of the old versions. A failure here harms nobody: the new version is live and recorded.
-    async fn retire(&self, id: DeploymentId, groups: &mut [Progress]) {
+    async fn retire(&mut self, id: DeploymentId, groups: &mut [Progress]) {
         let mut retired = Vec::new();
         for (at, progress) in groups.iter().enumerate().filter(|(_, progress)| progress.is_committed).rev() {
             for (step, (staged, old)) in progress.group.steps.iter().zip(progress.staged.iter().zip(&progress.old)) {
@@ -355,10 +377,9 @@ impl Transaction<'_> {
             }
             retired.push(at);
         }
-        let journal = &mut *self.shared.journal();
-        let recorded = if retired.is_empty() { Ok(()) } else { journal.retired(id, &retired) };
-        if let Err(error) = recorded.and_then(|()| journal.finish(id, self.shared.now_ms())) {
-            // Recovery retires once more; every phase is idempotent.
+        self.owed.push(Owed::End { id, retired });
+        if let Err(error) = self.settle_debts() {
+            // Should we stop before it is, recovery retires once more; every phase is idempotent.
             tracing::warn!(pickup = self.pickup, %error, "the deployment is live, but its end is not recorded");
         }
         if let Some(step) = groups.first().and_then(|progress| progress.group.steps.first()) {
