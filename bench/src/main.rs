@@ -52,6 +52,9 @@ struct Options {
     /// A directory to look for peers in before the search path; may be given again.
     #[arg(long, global = true, value_name = "DIR")]
     peer_path: Vec<PathBuf>,
+    /// How long the soak takes. Default: 10.
+    #[arg(long, global = true, value_name = "N")]
+    minutes: Option<u64>,
     /// Where to work. Default: the directory for temporary files.
     #[arg(long, global = true, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -63,7 +66,7 @@ impl Options {
         std::fs::create_dir_all(&scratch).with_context(|| format!("make {}", scratch.display()))?;
         let pickupd = setting::find_pickupd(self.pickupd)?;
         let peers = Peers::find(&self.peer_path);
-        Ok(Setting { pickupd, scratch, rounds: self.rounds.into(), is_quick: self.quick, peers })
+        Ok(Setting { pickupd, scratch, rounds: self.rounds.into(), is_quick: self.quick, minutes: self.minutes, peers })
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Setting {
     pub rounds: usize,
     /// Small sizes: a smoke test, no measurement.
     pub is_quick: bool,
+    /// How long a soak takes, if it was said.
+    pub minutes: Option<u64>,
     /// The programs we are compared with.
     pub peers: Peers,
 }
