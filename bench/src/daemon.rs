@@ -106,6 +106,11 @@ impl Daemon {
         &self.process
     }
 
+    /// The process alone.
+    pub fn into_process(self) -> Process {
+        self.process
+    }
+
     /// SIGTERM, and waits for the end.
     ///
     /// # Errors

@@ -5,8 +5,12 @@
 mod daemon;
 mod deploying;
 mod figure;
+mod machine;
 mod peers;
+mod plot;
 mod process;
+mod report;
+mod results;
 mod setting;
 mod watching;
 
@@ -17,7 +21,9 @@ use anyhow::{Context, Result};
 use clap::{Arg, ArgMatches, Args, Command, FromArgMatches};
 
 use crate::figure::Table;
+use crate::machine::Machine;
 use crate::peers::Peers;
+use crate::results::Results;
 use crate::setting::Setting;
 
 /// A bench: a subcommand.
@@ -55,6 +61,9 @@ struct Options {
     /// How long the soak takes. Default: 10.
     #[arg(long, global = true, value_name = "N")]
     minutes: Option<u64>,
+    /// Measure only subjects with this in their names; may be given again. Results are printed, not kept.
+    #[arg(long, global = true, value_name = "PART")]
+    only: Vec<String>,
     /// Where to work. Default: the directory for temporary files.
     #[arg(long, global = true, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -66,7 +75,8 @@ impl Options {
         std::fs::create_dir_all(&scratch).with_context(|| format!("make {}", scratch.display()))?;
         let pickupd = setting::find_pickupd(self.pickupd)?;
         let peers = Peers::find(&self.peer_path);
-        Ok(Setting { pickupd, scratch, rounds: self.rounds.into(), is_quick: self.quick, minutes: self.minutes, peers })
+        let (rounds, is_quick) = (self.rounds.into(), self.quick);
+        Ok(Setting { pickupd, scratch, rounds, is_quick, minutes: self.minutes, peers, only: self.only })
     }
 }
 
@@ -90,6 +100,8 @@ fn command() -> Command {
         let rest = rest.value_parser(clap::value_parser!(OsString));
         command = command.subcommand(Command::new(helper.name).hide(true).arg(rest));
     }
+    command =
+        command.subcommand(Command::new("report").about("Writes docs/benchmarks.md and its pictures from the results"));
     command.subcommand(Command::new("peers").about("Which peers are here, and how to get the others"))
 }
 
@@ -111,10 +123,19 @@ fn run(name: &str, matches: &ArgMatches) -> Result<()> {
         Peers::find(&options.peer_path).print();
         return Ok(());
     }
+    if name == "report" {
+        return report::write(setting::workspace());
+    }
     let setting = options.setting()?;
+    setting.peers.print();
     for bench in benches().filter(|bench| name == "all" || name == bench.name) {
+        println!("\n{}: {}", bench.name, bench.about);
+        let machine = Machine::look(&setting.scratch);
         let table = (bench.run)(&setting).with_context(|| format!("measure {}", bench.name))?;
-        println!("{table:#?}");
+        print!("{}", report::text(&table));
+        if !setting.is_quick && setting.only.is_empty() {
+            Results::new(&setting, machine, table).save(setting::workspace())?;
+        }
     }
     Ok(())
 }

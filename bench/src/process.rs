@@ -36,8 +36,13 @@ pub struct Process {
 
 impl Process {
     /// Starts `command` and reads its output, and its errors if `with_errors`.
-    pub fn spawn(mut command: Command, with_errors: bool) -> Result<Self> {
-        command.stdin(Stdio::null()).stdout(Stdio::piped());
+    pub fn spawn(command: Command, with_errors: bool) -> Result<Self> {
+        Self::spawn_fed(command, Stdio::null(), with_errors)
+    }
+
+    /// The same, with something to read.
+    pub fn spawn_fed(mut command: Command, input: Stdio, with_errors: bool) -> Result<Self> {
+        command.stdin(input).stdout(Stdio::piped());
         command.stderr(if with_errors { Stdio::piped() } else { Stdio::null() });
         let name = command.get_program().to_owned();
         let mut child = command.spawn().with_context(|| format!("start {}", name.display()))?;
@@ -109,7 +114,8 @@ impl Drop for Process {
     }
 }
 
-fn hear(pipe: impl Read + Send + 'static, said: Sender<Line>) {
+/// Reads lines from `pipe` until it ends, or nobody wants them.
+pub fn hear(pipe: impl Read + Send + 'static, said: Sender<Line>) {
     std::thread::spawn(move || {
         let mut pipe = BufReader::with_capacity(1 << 16, pipe);
         let mut bytes = Vec::new();

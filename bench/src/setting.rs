@@ -22,6 +22,8 @@ pub struct Setting {
     pub minutes: Option<u64>,
     /// The programs we are compared with.
     pub peers: Peers,
+    /// Parts of the names of the only subjects that are wanted; empty: all.
+    pub only: Vec<String>,
 }
 
 impl Setting {
@@ -29,6 +31,11 @@ impl Setting {
     pub fn directory(&self, name: &str) -> Result<TempDir> {
         let made = tempfile::Builder::new().prefix(&format!("{name}-")).tempdir_in(&self.scratch);
         made.with_context(|| format!("make a directory in {}", self.scratch.display()))
+    }
+
+    /// Whether the subject `name` is to be measured.
+    pub fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
     }
 
     /// `full`, or `quick` in a smoke test.

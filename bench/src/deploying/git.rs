@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use tempfile::TempDir;
 
 use self::remote::Remote;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, HEAD};
 use crate::deploying::cost::{Cost, run as run_program, shell, wait_until};
 use crate::figure::{Table, Unit};
 use crate::setting::Setting;
@@ -67,7 +67,7 @@ pub fn run(setting: &Setting) -> Result<Table> {
 
 /// The repositories, followed each `interval`; as clones of ours in `clones` or as mirrors.
 fn config(remote: &Remote, has_clones: bool, interval: &str) -> String {
-    let mut config = String::from("[pickup]\nlog = \"warn\"\n\n");
+    let mut config = format!("{HEAD}log = \"warn\"\n\n");
     for number in 0..remote.count() {
         let url = remote.url(number);
         let from = if has_clones { format!("pickup_from = \"clones/{number}\"\n") } else { String::new() };
@@ -174,7 +174,7 @@ impl Looping {
 fn large(setting: &Setting, remote: &Remote, subject: &str, keys: &str, table: &mut Table) -> Result<()> {
     let ground = setting.directory("git")?;
     let config = format!(
-        "[hot-deploy.user.large]\ngit_url = \"{}\"\n{keys}deploy_to = [\"site\"]\n\n\
+        "{HEAD}\n[hot-deploy.user.large]\ngit_url = \"{}\"\n{keys}deploy_to = [\"site\"]\n\n\
          [deployer.site]\nkind = \"release\"\ninto = \"site\"\ndurable = false\ntimeout = \"5m\"\n",
         remote.large()
     );

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, HEAD};
 use crate::deploying::cost::{Cost, Ran, shell, wait_until};
 use crate::deploying::random::Random;
 use crate::figure::{Table, Unit};
@@ -78,7 +78,7 @@ fn ours(setting: &Setting, source: &Path, durable: bool, table: &mut Table) -> R
     let (pickup, live) = (ground.path().join("in"), ground.path().join("live"));
     std::fs::create_dir(&pickup)?;
     let config = format!(
-        "[pickup]\nlog_format = \"json\"\n\n[hot-deploy.user.p]\npickup_from = \"in\"\ndeploy_to = [\"copy\"]\n\n\
+        "{HEAD}\n[hot-deploy.user.p]\npickup_from = \"in\"\ndeploy_to = [\"copy\"]\n\n\
          [deployer.copy]\nkind = \"copy\"\ninto = \"live\"\ntimeout = \"10m\"\ndurable = {durable}\n"
     );
     let daemon = Daemon::start(setting, ground.path(), &config, 1)?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, HEAD};
 use crate::deploying::cost::{Cost, Ran, shell, wait_until};
 use crate::deploying::random::Random;
 use crate::figure::{Table, Unit};
@@ -120,7 +120,7 @@ impl Ours {
         let ground = setting.directory("release")?;
         make(&ground.path().join("source"), count)?;
         let config = format!(
-            "[pickup]\nlog_format = \"json\"\n\n[hot-deploy.user.site]\npickup_from = \"source\"\ndeploy_to = [\"site\"]\n\n\
+            "{HEAD}\n[hot-deploy.user.site]\npickup_from = \"source\"\ndeploy_to = [\"site\"]\n\n\
              [deployer.site]\nkind = \"release\"\ninto = \"site\"\ndurable = {durable}\ntimeout = \"5m\"\n"
         );
         let daemon = Daemon::start(setting, ground.path(), &config, 1)?;

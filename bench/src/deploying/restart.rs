@@ -13,7 +13,7 @@ use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
 
 use self::load::Load;
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, HEAD};
 use crate::figure::{Table, Unit};
 use crate::process::Process;
 use crate::setting::Setting;
@@ -86,9 +86,9 @@ fn ours(setting: &Setting, redeploys: usize, keep_alive: bool) -> Result<load::T
     let (ground, address) = (setting.directory("restart")?, free_address()?);
     let program = std::env::current_exe().context("find this program")?;
     let config = format!(
-        "[pickup]\nlog_format = \"json\"\n\n[hot-deploy.user.web]\npickup_from = \"in\"\ndeploy_to = [\"web\"]\n\n\
+        "{HEAD}\n[hot-deploy.user.web]\npickup_from = \"in\"\ndeploy_to = [\"web\"]\n\n\
          [deployer.web]\nkind = \"process\"\ncommand = [\"{}\", \"serve\"]\nlisten = {{ http = \"{address}\" }}\n\
-         ready = \"notify\"\nprobation = \"100ms\"\ndurable = false\n",
+         ready = \"notify\"\nprobation = \"100ms\"\n",
         program.display()
     );
     let pickup = ground.path().join("in");

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use self::sample::{Sampler, Trend};
 use self::writer::{Files, Writer};
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, HEAD};
 use crate::figure::{Table, Unit};
 use crate::setting::Setting;
 
@@ -40,10 +40,7 @@ const PUSHED: &str = "git";
 /// How long the pusher rests.
 const PUSH_REST: Duration = Duration::from_millis(700);
 
-const CONFIG: &str = r#"
-[pickup]
-log = "warn"
-log_format = "json"
+const CONFIG: &str = r#"log = "warn"
 
 [hot-deploy.user.copy]
 pickup_from = "in/copy"
@@ -102,7 +99,7 @@ pub fn run(setting: &Setting) -> Result<Table> {
     let mut table = Table::new("soak", "Mixed load, for minutes", work);
     let ground = setting.directory("soak")?;
     prepare(ground.path())?;
-    let config = CONFIG.replace("LIVE", &ground.path().join("live").display().to_string());
+    let config = HEAD.to_owned() + &CONFIG.replace("LIVE", &ground.path().join("live").display().to_string());
     let daemon = Daemon::spawn(setting, ground.path(), &config)?;
     wait_for_start(&daemon)?;
     let stop = std::sync::Arc::new(AtomicBool::new(false));
