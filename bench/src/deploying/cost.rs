@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::param::clock_ticks_per_second;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use crate::daemon::Daemon;
 use crate::figure::{Table, Unit};
 
 /// What a process used so far, with all its children.
@@ -137,4 +138,18 @@ pub fn wait_until(cap: Duration, what: &str, mut is_so: impl FnMut() -> bool) ->
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(Instant::now())
+}
+
+/// Waits until a daemon that was just started answers, and all that was there is worked off.
+///
+/// # Errors
+/// It does not within a minute.
+pub fn wait_for_answer(daemon: &Daemon) -> Result<()> {
+    let mut last = Ok(());
+    let answers = || {
+        last = daemon.ask(&["sync"]).map(drop);
+        last.is_ok()
+    };
+    wait_until(Duration::from_secs(60), "the daemon to answer", answers)?;
+    last
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use self::remote::Remote;
 use crate::daemon::{Daemon, HEAD};
-use crate::deploying::cost::{Cost, run as run_program, shell, wait_until};
+use crate::deploying::cost::{Cost, run as run_program, shell, wait_for_answer, wait_until};
 use crate::figure::{Table, Unit};
 use crate::setting::Setting;
 
@@ -85,7 +85,7 @@ fn start(setting: &Setting, ground: &TempDir, remote: &Remote, config: &str) -> 
     let daemon = Daemon::spawn(setting, ground.path(), config)?;
     let is_live = |number| ground.path().join(format!("live/p{number}/content")).exists();
     wait_until(CAP, "all repositories to be live", || (0..remote.count()).all(is_live))?;
-    daemon.ask(&["sync"])?;
+    wait_for_answer(&daemon)?;
     Ok(daemon)
 }
 

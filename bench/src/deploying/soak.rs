@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow};
 
 use self::sample::{Sampler, Trend};
 use self::writer::{Files, Writer};
 use crate::daemon::{Daemon, HEAD};
+use crate::deploying::cost::wait_for_answer;
 use crate::figure::{Table, Unit};
 use crate::setting::Setting;
 
@@ -41,6 +42,7 @@ const PUSHED: &str = "git";
 const PUSH_REST: Duration = Duration::from_millis(700);
 
 const CONFIG: &str = r#"log = "warn"
+store_max = "100MiB"
 
 [hot-deploy.user.copy]
 pickup_from = "in/copy"
@@ -101,7 +103,7 @@ pub fn run(setting: &Setting) -> Result<Table> {
     prepare(ground.path())?;
     let config = HEAD.to_owned() + &CONFIG.replace("LIVE", &ground.path().join("live").display().to_string());
     let daemon = Daemon::spawn(setting, ground.path(), &config)?;
-    wait_for_start(&daemon)?;
+    wait_for_answer(&daemon)?;
     let stop = std::sync::Arc::new(AtomicBool::new(false));
     let mut workers = Vec::new();
     for (name, count, rest) in WRITTEN {
@@ -144,18 +146,6 @@ fn prepare(ground: &Path) -> Result<()> {
     push::prepare(ground)
 }
 
-/// It answers once it watches.
-fn wait_for_start(daemon: &Daemon) -> Result<()> {
-    let deadline = Instant::now() + CAP;
-    while daemon.ask(&["sync"]).is_err() {
-        if Instant::now() > deadline {
-            bail!("the daemon does not answer");
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
 /// Hears warnings for a second; each is a remark, up to a few.
 fn hear(daemon: &Daemon, table: &mut Table) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(1);
@@ -191,9 +181,8 @@ fn finish(daemon: &Daemon, ground: &Path, done: &[Done], table: &mut Table) -> R
             table.remark(format!("{pickup}: what is live of {name} is not what was written."));
         }
         wrong += differing.len();
-        table.add("pickup", &format!("files live at the end, {pickup}"), Unit::Count, [found.len() as f64]);
         let steps: usize = done.iter().filter(|done| done.pickup == pickup).map(|done| done.steps).sum();
-        table.add("pickup", &format!("changes made, {pickup}"), Unit::Count, [steps as f64]);
+        table.remark(format!("{pickup}: {steps} changes were made; {} files were live at the end.", found.len()));
     }
     table.add("pickup", "files that are not as they were written", Unit::Count, [wrong as f64]);
     Ok(())
