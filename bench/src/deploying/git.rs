@@ -44,6 +44,10 @@ pub fn run(setting: &Setting) -> Result<Table> {
          one commit: from the start of the daemon, or of the commands, until all files are live."
     );
     let mut table = Table::new("git", "Git repositories", work);
+    table.remark(
+        "A large repository: without `git_depth` pickup fetches the whole history. Whatever is fetched is then written twice more, into \
+         the content store and into the release; `git archive | tar x` writes it once.",
+    );
     let ground = setting.directory("git")?;
     let remote = Remote::new(&ground.path().join("served"), count)?;
     remote.make_large(megabytes)?;

@@ -38,6 +38,11 @@ pub fn run(setting: &Setting) -> Result<Table> {
          the same file to the same file system. Bytes are those that the daemon or the command asked the kernel to read and to write."
     );
     let mut table = Table::new("large", "A large file", work);
+    table.remark(
+        "pickup writes the file twice: into its content store, so that what was judged is what goes live and a rollback has it, and into \
+         the target; both times its digest is computed on the way. File systems that can share blocks (btrfs, XFS) save both writes; \
+         the one here may not.",
+    );
     let ground = setting.directory("large")?;
     let source = ground.path().join("file");
     make(&source, megabytes)?;

@@ -47,6 +47,11 @@ pub fn run(setting: &Setting) -> Result<Table> {
          Making the changes is not counted for anybody."
     );
     let mut table = Table::new("release", "A new release of a tree", work);
+    table.remark(
+        "Peers are told that everything is written; pickup has to find out. A writer that rests for longer than `quiet` (10 ms) between two \
+         files makes two releases of one change, and time then runs until the last of them.",
+    );
+    table.remark("`cp -al` is told which files changed, and compares nothing; what pickup and rsync do includes finding that out.");
     let mut ours =
         [false, true].map(|durable| Ours::new(setting, count, durable)).into_iter().collect::<Result<Vec<_>>>()?;
     let is_here = |peer: &&(&str, bool, &str)| !peer.0.starts_with("rsync") || setting.peers.get("rsync").is_some();

@@ -56,6 +56,10 @@ pub fn run(setting: &Setting) -> Result<Table> {
         load::PAUSE.as_millis(),
     );
     let mut table = Table::new("restart", "A server redeployed under load", work);
+    table.remark(
+        "With SO_REUSEPORT each version has a queue of its own; what waits in the queue of the old one when it closes is dropped by the \
+         kernel. With one listener that stays open there is one queue.",
+    );
     for _ in 0..setting.rounds {
         for keep_alive in [false, true] {
             let load = ours(setting, redeploys, keep_alive)?;
