@@ -197,6 +197,9 @@ fn judge(sampler: Sampler, table: &mut Table) {
         table.series.push(series);
     }
     table.remark(
+        "The state directory grows by design: it keeps every content that the history refers to, for `keep_history` and up to `store_max`.",
+    );
+    table.remark(
         "Flat: the straight line through the second half gains no more than twice the scatter around it, or than a hundredth of its mean, \
          or than one.",
     );
