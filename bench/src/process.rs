@@ -5,7 +5,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// A line that a process printed.
@@ -137,6 +137,8 @@ pub fn usage_of(id: u32) -> Result<Usage> {
         let line = status.lines().find_map(|line| line.strip_prefix(key));
         line.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0)
     };
+    // What has ended and was not waited for has no memory any more.
+    ensure!(status.contains("VmHWM:"), "process {id} has ended");
     // Of every thread, in nanoseconds: `stat` counts in ticks of 10 ms only.
     let mut cpu = Duration::ZERO;
     for thread in std::fs::read_dir(format!("/proc/{id}/task"))? {

@@ -86,7 +86,9 @@ fn versioned(name: &str, version: &str) -> String {
 fn standing(table: &Table) -> Vec<String> {
     let mut lines = Vec::new();
     for measure in measures(table) {
-        let figures = table.figures.iter().filter(|figure| figure.measure == measure && figure.unit != Unit::Count);
+        let is_it =
+            |figure: &&Figure| figure.measure == measure && figure.unit != Unit::Count && !has_missed(table, figure);
+        let figures = table.figures.iter().filter(is_it);
         let best = |is_ours: bool| {
             let medians = figures.clone().filter(|figure| figure.is_ours() == is_ours);
             let medians = medians.filter_map(|figure| Some((figure, figure.median()?)));
@@ -102,6 +104,12 @@ fn standing(table: &Table) -> Vec<String> {
         }
     }
     lines
+}
+
+/// Whether the subject of `figure` missed anything: who leaves work undone is not compared with those who do it.
+fn has_missed(table: &Table, figure: &Figure) -> bool {
+    let is_it = |other: &&Figure| other.subject == figure.subject && other.measure == "missed";
+    table.figures.iter().find(is_it).is_some_and(|missed| missed.samples.iter().any(|count| *count > 0.0))
 }
 
 fn notes(table: &Table) -> Vec<String> {

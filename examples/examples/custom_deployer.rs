@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use pickup::capture::Digest;
 use pickup::deploy::{Context, Deployer, Observed, Unit, Verdict, from_fn};
 use pickup::{Config, Delivery, Engine, Error, EventKind, PickupConfig, Result, UnitPath};
 use serde::{Deserialize, Serialize};
@@ -41,7 +40,7 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
 /// The rules of a server, by file. They live in this process only.
 #[derive(Default)]
-struct Rules(Mutex<Tables>);
+pub struct Rules(Mutex<Tables>);
 
 #[derive(Default)]
 struct Tables {
@@ -50,19 +49,31 @@ struct Tables {
     beside: BTreeMap<UnitPath, Rule>,
 }
 
+impl Tables {
+    fn is_live(&self, receipt: &Receipt) -> bool {
+        self.live.get(&receipt.path).is_some_and(|rule| rule.generation == receipt.generation)
+    }
+}
+
 struct Rule {
-    digest: Digest,
+    generation: u64,
     limit: u32,
 }
 
-/// A receipt: facts that mean something to another process, too, never a handle.
+/// A receipt: facts that mean something to another process, too, never a handle. The generation, and not the digest, tells
+/// which version it is: somebody may deploy the same content twice.
 #[derive(Clone, Serialize, Deserialize)]
-struct Receipt {
+pub struct Receipt {
     path: UnitPath,
-    digest: Digest,
+    generation: u64,
 }
 
 impl Rules {
+    /// What the rest of the server asks for.
+    pub fn limit(&self, path: &UnitPath) -> Option<u32> {
+        self.tables().live.get(path).map(|rule| rule.limit)
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -72,7 +83,7 @@ impl Rules {
         let text = std::fs::read_to_string(&file.stored).map_err(|error| Error::io("read", &file.stored, error))?;
         let limit = text.trim().strip_prefix("limit = ").and_then(|limit| limit.parse().ok());
         let limit = limit.ok_or_else(|| Error::deploy(format!("read {}: expected `limit = <number>`", unit.path)))?;
-        Ok(Rule { digest: file.digest, limit })
+        Ok(Rule { generation: unit.generation, limit })
     }
 }
 
@@ -93,18 +104,24 @@ impl Deployer for Rules {
 
     async fn stage(&self, _cx: &Context, unit: &Unit, _old: Option<&Receipt>) -> Result<Receipt> {
         let rule = Self::parse(unit)?;
-        let receipt = Receipt { path: unit.path.clone(), digest: rule.digest };
+        let receipt = Receipt { path: unit.path.clone(), generation: rule.generation };
         self.tables().beside.insert(unit.path.clone(), rule);
         Ok(receipt)
     }
 
     async fn activate(&self, _cx: &Context, _unit: &Unit, staged: &Receipt, _old: Option<&Receipt>) -> Result<Receipt> {
         let mut tables = self.tables();
-        let missing = || Error::deploy(format!("find what was staged of {}", staged.path)).transient();
-        let rule = tables.beside.remove(&staged.path).ok_or_else(missing)?;
-        println!("the limit of {} is {}", staged.path, rule.limit);
-        if let Some(before) = tables.live.insert(staged.path.clone(), rule) {
-            tables.beside.insert(staged.path.clone(), before);
+        // Whatever was done already is not done again: each phase may be repeated.
+        if !tables.is_live(staged) {
+            let missing = || Error::deploy(format!("find what was staged of {}", staged.path)).transient();
+            let rule = tables.beside.remove(&staged.path).ok_or_else(missing)?;
+            if let Some(before) = tables.live.insert(staged.path.clone(), rule) {
+                tables.beside.insert(staged.path.clone(), before);
+            }
+        }
+        drop(tables);
+        if let Some(limit) = self.limit(&staged.path) {
+            println!("the limit of {} is {limit}", staged.path);
         }
         Ok(staged.clone())
     }
@@ -113,7 +130,7 @@ impl Deployer for Rules {
     async fn revert(&self, _cx: &Context, _unit: &Unit, staged: &Receipt, _old: Option<&Receipt>) -> Result<()> {
         let mut tables = self.tables();
         let beside = tables.beside.remove(&staged.path);
-        let is_live = tables.live.get(&staged.path).is_some_and(|rule| rule.digest == staged.digest);
+        let is_live = tables.is_live(staged);
         match beside {
             Some(before) if is_live => drop(tables.live.insert(staged.path.clone(), before)),
             None if is_live => drop(tables.live.remove(&staged.path)),
@@ -135,7 +152,7 @@ impl Deployer for Rules {
     /// Asked at each start: a process that has just begun holds nothing, so everything is deployed to it again.
     async fn observe(&self, _cx: &Context, live: &Receipt) -> Result<Observed> {
         Ok(match self.tables().live.get(&live.path) {
-            Some(rule) if rule.digest == live.digest => Observed::Alive,
+            Some(rule) if rule.generation == live.generation => Observed::Alive,
             Some(_) => Observed::Drifted("another version is loaded".into()),
             None => Observed::Gone,
         })

@@ -49,7 +49,7 @@ into = "more"
 durable = false
 "#;
 
-const WRITES: [&str; 6] = ["intend", "stage", "commit", "retire", "finish", "known"];
+pub const WRITES: [&str; 6] = ["intend", "stage", "commit", "retire", "finish", "known"];
 
 type Tree = BTreeMap<String, String>;
 
@@ -93,7 +93,7 @@ fn put(sandbox: &Sandbox, wanted: &Tree) {
 }
 
 /// Runs the engine until it kills itself; whether it did.
-fn crashes(sandbox: &Sandbox, write: &str, moment: &str, nth: usize) -> bool {
+pub fn crashes(sandbox: &Sandbox, write: &str, moment: &str, nth: usize) -> bool {
     let status = Command::new(binary("it", "pickup-crashing"))
         .arg(sandbox.path("pickup.conf"))
         .args([write, moment, &nth.to_string()])

@@ -3,7 +3,7 @@
 mod cases;
 mod clone;
 mod crash;
-mod followed;
+pub mod followed;
 mod mirror;
 mod refs;
 mod refused;

@@ -1,6 +1,7 @@
 //! `kind = "http"`: what goes over the wire to a server, and what becomes of its answers.
 
 mod server;
+mod stuck;
 #[cfg(target_os = "linux")]
 mod tomcat;
 

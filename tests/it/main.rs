@@ -5,8 +5,14 @@
 mod burst;
 mod crash;
 mod daemon;
+<<<<<<< HEAD
+mod dry_run;
+=======
+mod faults;
+>>>>>>> model
 mod features;
 mod git;
+mod hostile;
 mod http;
 mod odd;
 mod process;

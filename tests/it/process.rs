@@ -10,9 +10,12 @@ use crate::program::binary;
 use crate::sandbox::Sandbox;
 
 mod bad;
+mod life;
 mod load;
+mod plan;
 mod redeploy;
 mod restart;
+mod unclaimed;
 
 /// The program that is supervised.
 fn server() -> &'static PathBuf {
@@ -41,12 +44,24 @@ impl Deref for Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        for pid in processes(&self.0) {
-            let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-            // It may have ended by itself.
-            let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
-        }
+        kill_all(&self.0);
     }
+}
+
+/// Kills whatever runs in a release of this sandbox.
+fn kill_all(sandbox: &Sandbox) {
+    for pid in processes(sandbox) {
+        let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+        // It may have ended by itself.
+        let _ = pid.map(|pid| rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+    }
+}
+
+/// Replaces a part of the configuration.
+fn edit(sandbox: &Sandbox, from: &str, to: &str) {
+    let text = sandbox.read("pickup.conf").expect("a configuration");
+    assert!(text.contains(from), "{text}");
+    sandbox.write("pickup.conf", text.replace(from, to));
 }
 
 /// A pickup of one file, `version`, and a program that serves it at the address.
@@ -56,6 +71,7 @@ fn sandbox(keys: &str) -> (Supervised, SocketAddr) {
     let carried = keys.contains("carried = true");
     let port = if carried { r#", "--port={port:http}""# } else { "" };
     let keys = keys.replace("carried = true", "");
+    let probation = if keys.contains("probation") { "" } else { r#"probation = "200ms""# };
     let text = format!(
         r#"
 [pickup]
@@ -71,7 +87,7 @@ command = ["{command}"{port}]
 listen = {{ http = "{free}" }}
 ready = "notify"
 start_timeout = "3s"
-probation = "200ms"
+{probation}
 drain_timeout = "5s"
 retry = 0
 {keys}

@@ -161,6 +161,11 @@ impl Sandbox {
 
     /// Runs `pickupd` with these arguments to its end.
     pub fn try_ask<const N: usize>(&self, arguments: [&str; N]) -> Output {
+        self.run_pickupd(&arguments)
+    }
+
+    /// As [`try_ask`](Self::try_ask), for any number of arguments.
+    pub fn run_pickupd(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(program());
         command.args(arguments).current_dir(self.directory.path()).env_remove("STATE_DIRECTORY");
         command.output().expect("run pickupd")

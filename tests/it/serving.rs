@@ -2,26 +2,50 @@
 //!
 //! The file holds words: the version's name first, then how it behaves: `crash` before it is ready, `never` get ready,
 //! `die` in probation after it finished what it had, `vanish` in probation in the middle of everything, `deaf` to
-//! SIGTERM, `fork` a worker that serves as well, `hang` without a sign of life, `loop` through crashes, `chatty`.
+//! SIGTERM, `fork` a worker that serves as well, `leave` all to that worker, `hang` without a sign of life, `loop` through
+//! crashes once the file `$CRASH` is there, `chatty`.
 
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener as StdUnixListener};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 use tokio::time::sleep;
 
-/// How long the program takes to start, and how long a request takes.
+/// A start takes a while, in which the old version serves.
 const START: Duration = Duration::from_millis(100);
+
+/// A request takes a while, so that versions change in the middle of some.
 const WORK: Duration = Duration::from_millis(5);
 
 type Failure = Box<dyn std::error::Error>;
+
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+trait Connection: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Connection for T {}
+
+impl Listener {
+    async fn accept(&self) -> std::io::Result<Box<dyn Connection>> {
+        Ok(match self {
+            Self::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                stream.set_nodelay(true)?;
+                Box::new(stream)
+            }
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
@@ -32,9 +56,14 @@ async fn main() -> Result<(), Failure> {
     let is_worker = std::env::args().any(|argument| argument == "worker");
     let port = std::env::args().find_map(|argument| argument.strip_prefix("--port=").map(str::to_owned));
     println!("version {name} starts");
-    if has("fork") && !is_worker {
+    if (has("fork") || has("leave")) && !is_worker {
         // It inherits the listener and the group.
-        std::process::Command::new(std::env::current_exe()?).args(std::env::args().skip(1)).arg("worker").spawn()?;
+        let mut worker = std::process::Command::new(std::env::current_exe()?);
+        let worker = worker.args(std::env::args().skip(1)).arg("worker").spawn()?;
+        if has("leave") {
+            say(&format!("MAINPID={}\nREADY=1", worker.id()));
+            return Ok(());
+        }
     }
     sleep(START).await;
     if has("crash") {
@@ -46,14 +75,11 @@ async fn main() -> Result<(), Failure> {
         return never(&mut terminate).await;
     }
     let listener = match port {
-        Some(port) => TcpListener::bind(("127.0.0.1", port.parse()?)).await?,
-        None => TcpListener::from_std(handed_over(is_worker)?)?,
+        Some(port) => Listener::Tcp(TcpListener::bind(("127.0.0.1", port.parse()?)).await?),
+        None => handed_over(is_worker)?,
     };
-    if has("loop") && std::env::var("STEADY").is_err() {
-        tokio::task::spawn(async {
-            sleep(Duration::from_millis(600)).await;
-            std::process::exit(7);
-        });
+    if has("loop") && std::path::Path::new(&std::env::var("CRASH")?).exists() {
+        std::process::exit(7);
     }
     if !is_worker {
         say("STATUS=up\nREADY=1");
@@ -62,16 +88,17 @@ async fn main() -> Result<(), Failure> {
     if has("chatty") {
         (0..5000).for_each(|at| println!("line {at}"));
     }
-    if !has("hang") {
-        tokio::task::spawn(async {
+    if let Ok(micros) = std::env::var("WATCHDOG_USEC")
+        && !has("hang")
+    {
+        // Well within what the protocol asks for.
+        let beat = Duration::from_micros(micros.parse::<u64>()?) / 5;
+        tokio::task::spawn(async move {
             loop {
                 say("WATCHDOG=1");
-                sleep(Duration::from_millis(100)).await;
+                sleep(beat).await;
             }
         });
-    }
-    if has("vanish") {
-        sleep(Duration::from_millis(50)).await;
     }
     LocalSet::new().run_until(serve(listener, Rc::new(name), &words, terminate)).await;
     println!("done");
@@ -88,17 +115,23 @@ async fn never(terminate: &mut tokio::signal::unix::Signal) -> Result<(), Failur
 }
 
 /// The first listener, by the protocol of systemd.
-fn handed_over(is_worker: bool) -> Result<std::net::TcpListener, Failure> {
+fn handed_over(is_worker: bool) -> Result<Listener, Failure> {
     if !is_worker && std::env::var("LISTEN_PID")? != std::process::id().to_string() {
         return Err("LISTEN_PID names somebody else".into());
     }
-    if std::env::var("LISTEN_FDS")? != "1" || std::env::var("LISTEN_FDNAMES")? != "http" {
-        return Err("expected one listener named http".into());
+    let names = std::env::var("LISTEN_FDNAMES")?;
+    if std::env::var("LISTEN_FDS")? != names.split(':').count().to_string() {
+        return Err("expected a name for each listener".into());
     }
-    // SAFETY: the protocol hands descriptor 3 over to us alone.
-    let listener = std::net::TcpListener::from(unsafe { OwnedFd::from_raw_fd(3) });
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+    let at = names.split(':').position(|name| name == "http").ok_or("expected a listener named http")?;
+    // SAFETY: the protocol hands the descriptors from 3 on over to us alone.
+    let listener = unsafe { OwnedFd::from_raw_fd(3 + i32::try_from(at)?) };
+    rustix::io::ioctl_fionbio(&listener, true)?;
+    let family = rustix::net::sockopt::socket_domain(&listener)?;
+    Ok(match family {
+        rustix::net::AddressFamily::UNIX => Listener::Unix(UnixListener::from_std(StdUnixListener::from(listener))?),
+        _ => Listener::Tcp(TcpListener::from_std(std::net::TcpListener::from(listener))?),
+    })
 }
 
 fn say(state: &str) {
@@ -110,29 +143,27 @@ fn say(state: &str) {
 }
 
 /// Serves until it is asked to finish, and then until every connection is done.
-async fn serve(listener: TcpListener, name: Rc<String>, words: &[String], mut terminate: tokio::signal::unix::Signal) {
+async fn serve(listener: Listener, name: Rc<String>, words: &[String], mut terminate: tokio::signal::unix::Signal) {
     let has = |word: &str| words.iter().any(|known| known == word);
     let draining = Rc::new(watch::Sender::new(false));
     let mut connections = tokio::task::JoinSet::new();
-    let death = sleep(Duration::from_millis(if has("die") || has("vanish") { 100 } else { u64::MAX / 1_000_000 }));
-    tokio::pin!(death);
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let Ok(stream) = accepted else { continue };
+                if has("vanish") {
+                    std::process::exit(9);
+                }
                 let (name, draining) = (name.clone(), draining.clone());
                 connections.spawn_local(async move {
                     // A client may go whenever it likes.
                     let _ = answer(stream, &name, &draining).await;
                 });
+                if has("die") {
+                    break;
+                }
             }
             _ = terminate.recv(), if !has("deaf") => break,
-            () = &mut death => {
-                if has("vanish") {
-                    std::process::exit(9);
-                }
-                break;
-            }
             _ = connections.join_next(), if !connections.is_empty() => {}
         }
     }
@@ -142,8 +173,7 @@ async fn serve(listener: TcpListener, name: Rc<String>, words: &[String], mut te
 }
 
 /// Answers requests one after the other, until the client wants no more, or we do not.
-async fn answer(mut stream: TcpStream, name: &str, draining: &watch::Sender<bool>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
+async fn answer(mut stream: Box<dyn Connection>, name: &str, draining: &watch::Sender<bool>) -> std::io::Result<()> {
     let mut buffer = Vec::new();
     loop {
         while !buffer.windows(4).any(|window| window == b"\r\n\r\n") {

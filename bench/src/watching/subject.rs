@@ -180,7 +180,8 @@ impl Subject {
         Ok(Source::Process(Process::spawn(command, false)?))
     }
 
-    /// The paths below the watched directory that a line of its output reports. `batch` is kept from line to line.
+    /// The paths below the watched directory that a line of its output reports. `batch` is what those reported that came
+    /// with it.
     pub fn names(self, root: &Path, text: &str, batch: &mut HashSet<String>) -> Vec<String> {
         let below =
             |path: &str| Path::new(path).strip_prefix(root).ok().map(|path| path.to_string_lossy().into_owned());
@@ -196,11 +197,6 @@ impl Subject {
                 unit.map(|(unit, _)| unit.to_owned()).into_iter().collect()
             }
             Self::Watchexec => {
-                // A batch is the lines up to an empty one: what it would start a command for, once.
-                if text.is_empty() {
-                    batch.clear();
-                    return Vec::new();
-                }
                 let event: Value = serde_json::from_str(text).unwrap_or_default();
                 let tags = event["tags"].as_array().into_iter().flatten();
                 let paths = tags.filter_map(|tag| below(tag["absolute"].as_str()?));

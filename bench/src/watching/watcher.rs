@@ -15,6 +15,9 @@ use crate::process::{Line, Process};
 /// How long a watcher may take until it watches.
 const START_CAP: Duration = Duration::from_secs(300);
 
+/// What is between two batches at least.
+const BATCH_GAP: Duration = Duration::from_millis(5);
+
 /// Where reports come from.
 pub enum Source {
     /// A library in this process, as long as the value lives.
@@ -53,13 +56,14 @@ pub struct Watcher {
     root: PathBuf,
     source: Source,
     batch: HashSet<String>,
+    last: Option<Instant>,
     probes: usize,
 }
 
 impl Watcher {
     /// One that was just started.
     pub fn new(subject: Subject, root: PathBuf, source: Source) -> Self {
-        Self { subject, root, source, batch: HashSet::new(), probes: 0 }
+        Self { subject, root, source, batch: HashSet::new(), last: None, probes: 0 }
     }
 
     /// The number of the process that watches.
@@ -112,6 +116,11 @@ impl Watcher {
     /// The next line that reports anything; `None` if there is none until `deadline`.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Reported>> {
         while let Some(line) = self.line(deadline)? {
+            // Lines that come at once are a batch: what a watcher would call its command for, once.
+            if self.last.is_none_or(|last| line.at.saturating_duration_since(last) > BATCH_GAP) {
+                self.batch.clear();
+            }
+            self.last = Some(line.at);
             let names = self.subject.names(&self.root, &line.text, &mut self.batch);
             if !names.is_empty() {
                 return Ok(Some(Reported { at: line.at, names }));

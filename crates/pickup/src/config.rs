@@ -15,6 +15,7 @@ mod deployer;
 mod detect;
 mod document;
 mod entry;
+pub(crate) mod exposure;
 mod git;
 mod http;
 mod keys;

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 mod client;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod line;
 mod socket;
 #[cfg(test)]
@@ -21,7 +23,7 @@ pub(crate) use self::line::{Lines, send};
 pub(crate) use self::socket::{Socket, is_allowed};
 use crate::error::{Error, ErrorKind, Result};
 use crate::path::exact;
-use crate::{Deployment, Event, Explanation, PickupStatus, SyncReport};
+use crate::{Deployment, Event, Explanation, PickupStatus, PlanReport, SyncReport};
 
 /// The version of the protocol that this program speaks.
 pub const VERSION: u64 = 1;
@@ -62,6 +64,12 @@ pub(crate) enum Request {
         #[serde(default)]
         until_final: bool,
     },
+    Plan {
+        #[serde(default)]
+        name: Option<String>,
+        #[serde(default)]
+        confirm_removals: bool,
+    },
     Rollback {
         name: String,
         #[serde(default)]
@@ -92,6 +100,7 @@ pub(crate) enum Response {
     Why(Vec<Explanation>),
     History(Vec<Deployment>),
     Sync(Vec<SyncReport>),
+    Plan(Vec<PlanReport>),
     RolledBack { generation: u64 },
     Released {},
     Retried { units: usize },

@@ -5,12 +5,14 @@
 
 pub(crate) mod build;
 mod closure;
+pub mod conformance;
 #[cfg(unix)]
 mod copy;
 pub(crate) mod dynamic;
 #[cfg(unix)]
 mod exec;
 pub(crate) mod expand;
+mod faulty;
 #[cfg(unix)]
 mod http;
 #[cfg(unix)]
@@ -20,7 +22,7 @@ pub mod module;
 #[cfg(unix)]
 pub(crate) mod place;
 #[cfg(target_os = "linux")]
-mod process;
+pub(crate) mod process;
 pub(crate) mod program;
 #[cfg(unix)]
 mod release;
@@ -46,10 +48,12 @@ pub use closure::{FromFn, from_fn};
 pub use copy::Copy;
 #[cfg(unix)]
 pub use exec::Exec;
+pub use faulty::{Fault, Faulty, Phase};
 #[cfg(unix)]
 pub use http::Http;
 #[cfg(target_os = "linux")]
 pub use module::Module;
+#[cfg(target_os = "linux")]
 pub use process::Process;
 #[cfg(unix)]
 pub use release::Release;
@@ -171,7 +175,8 @@ pub enum Ending {
     Engine,
     /// The entry goes, or it does not name this deployer any more.
     Entry,
-    /// The entry goes on with a changed configuration, and another deployer of this name takes over at once.
+    /// The entry goes on with a changed configuration, and another deployer of this name takes over: at once, or once a
+    /// mistake in the configuration is mended.
     Exchange,
 }
 

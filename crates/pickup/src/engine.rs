@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+mod aside;
 mod batch;
 #[cfg(unix)]
 mod control;
@@ -25,16 +26,25 @@ mod look;
 mod offline;
 mod outcome;
 mod pickup;
+mod plan;
+mod planned;
 mod recover;
+mod rehearse;
 mod roots;
 mod running;
 mod shared;
 mod start;
 mod status;
 mod transaction;
+#[cfg(target_os = "linux")]
+mod unclaimed;
 mod why;
 
 pub use self::offline::Records;
+pub use self::planned::{
+    Interrupted, Objection, PlanOptions, PlanReport, PlannedChange, PlannedChangeSet, PlannedCommit, PlannedGroup,
+    PlannedRefusal, PlannedStep, PlannedWait, Wait,
+};
 pub use self::start::Builder;
 pub use self::status::{Failed, LastError, Noted, PickupStatus, RemovalsPaused, RootStatus, State, SyncReport};
 pub use self::why::{Explanation, Verdict as Why};
@@ -240,6 +250,8 @@ impl Engine {
         // Nobody who asks for the status waits for what is being finished.
         let ended = self.state().end_changed(&config);
         let mut changed = ended.join();
+        #[cfg(target_os = "linux")]
+        unclaimed::stop(&self.0.shared, &self.0.registered, &config);
         changed.extend(self.state().start_missing(&self.0.shared, &self.0.registered, &config));
         changed.sort_unstable();
         changed.dedup();

@@ -85,7 +85,7 @@ pub enum EventKind {
         /// In how many milliseconds it is tried again; `None` if it is quarantined.
         retry_in: Option<u64>,
     },
-    /// A change failed and could not be taken back in full: somebody has to look.
+    /// A change failed and could not be taken back in full: somebody has to look, unless it is tried again.
     Stuck {
         /// The units of the transaction group.
         units: Vec<UnitPath>,
@@ -95,6 +95,9 @@ pub enum EventKind {
         cause: String,
         /// What went wrong while it was taken back.
         undo_errors: Vec<String>,
+        /// In how many milliseconds it is tried again, where what went wrong may pass; `None` if not by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        retry_in: Option<u64>,
     },
     /// A unit that no deployer took.
     Refused {

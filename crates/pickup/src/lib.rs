@@ -28,7 +28,7 @@
 //! - [`Config`] says what is watched and where it goes: built in code, or read by [`Config::load`] from TOML or from the
 //!   `pickup.conf` of Zato. A mistake costs its own entry; [`Config::problems`] says which and why.
 //! - [`Engine`] runs it: [`sync`](Engine::sync), [`status`](Engine::status), [`why`](Engine::why),
-//!   [`rollback`](Engine::rollback), [`retry`](Engine::retry), [`reload`](Engine::reload), and at the end
+//!   [`rollback`](Engine::rollback), [`plan`](Engine::plan), [`retry`](Engine::retry), [`reload`](Engine::reload), and at the end
 //!   [`shutdown`](Engine::shutdown). [`Records`] reads what an engine left behind.
 //! - [`Deployer`] makes units live. Built in, on Unix: [`Copy`](deploy::Copy), [`Release`](deploy::Release) and
 //!   [`Exec`](deploy::Exec); on Linux, [`Process`](deploy::Process) and [`Module`](deploy::module::Module). Your own: a closure by
@@ -65,6 +65,9 @@ pub mod deploy;
 mod engine;
 mod error;
 pub mod event;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod path;
 mod plan;
@@ -75,8 +78,9 @@ mod tls;
 pub use config::{Config, PickupConfig};
 pub use deploy::Deployer;
 pub use engine::{
-    Builder, Engine, Explanation, Failed, LastError, Noted, PickupStatus, Records, RemovalsPaused, RootStatus, State,
-    SyncOptions, SyncReport, Why,
+    Builder, Engine, Explanation, Failed, Interrupted, LastError, Noted, Objection, PickupStatus, PlanOptions,
+    PlanReport, PlannedChange, PlannedChangeSet, PlannedCommit, PlannedGroup, PlannedRefusal, PlannedStep, PlannedWait,
+    Records, RemovalsPaused, RootStatus, State, SyncOptions, SyncReport, Wait, Why,
 };
 pub use error::{Error, ErrorKind, Result};
 pub use event::{Delivery, Event, EventKind, Events};

@@ -52,7 +52,7 @@ pub(crate) enum Verdict {
     Wait(Waiting),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Pending {
     fingerprint: Fingerprint,
     /// When the fingerprint was first seen as it is.
@@ -63,7 +63,7 @@ struct Pending {
 }
 
 /// The paths that are not settled yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settle {
     window: Duration,
     pending: HashMap<Place, Pending>,

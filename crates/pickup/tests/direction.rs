@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&str] = &[
     "path", "error", "tls", "config", // What every stage stands on.
     "source", "settle", "capture", "change", "plan", "deploy", "journal", "event", // The stages.
-    "control", "engine", "lib", // The door to the engine, which knows all of them, and the list of names.
+    "control", "engine", // The door to the engine, which knows all of them.
+    "fuzzing", "lib", // What fuzzers reach, and the list of names.
 ];
 
 /// Libraries whose types stay behind a door, and the door.

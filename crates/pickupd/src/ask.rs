@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use pickup::control::Client;
 use pickup::{
-    Config, Delivery, Deployment, Error, ErrorKind, Explanation, PickupStatus, Records, SyncOptions, SyncReport,
+    Config, Delivery, Deployment, Error, ErrorKind, Explanation, PickupStatus, PlanOptions, Records, SyncOptions,
+    SyncReport,
 };
 use serde_json::json;
 
@@ -134,7 +135,12 @@ impl Ask {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn sync(&self, Sync { name, confirm_removals, format }: Sync) -> Done {
+    async fn sync(&self, Sync { name, confirm_removals, dry_run, format }: Sync) -> Done {
+        if dry_run {
+            let options = PlanOptions { confirm_removals };
+            let reports = self.daemon().await?.plan(name.as_deref(), options).await?;
+            return show::plan::print(&self.show, &reports, format.json);
+        }
         let options = SyncOptions { confirm_removals, until_final: false };
         let reports = self.daemon().await?.sync(name.as_deref(), options).await?;
         if format.json {

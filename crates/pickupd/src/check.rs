@@ -27,6 +27,7 @@ pub fn check(options: &Options, check: &Check, paint: Paint) -> Result<ExitCode,
         Err(problems) => (None, problems),
     };
     problems.extend(config.as_ref().and_then(bad_filter));
+    problems.extend(config.iter().flat_map(Config::exposures));
     let has_errors = problems.iter().any(|problem| problem.severity == Severity::Error);
     if check.format.json {
         print_json(&value(file.as_deref(), config.as_ref(), &problems))?;

@@ -89,6 +89,12 @@ pub struct Run {
     /// Deploy what is there and exit: 0, or 1 if anything failed
     #[arg(long)]
     pub once: bool,
+    /// With --once: print what would be deployed, and do nothing of it
+    #[arg(long, requires = "once")]
+    pub dry_run: bool,
+    /// With --dry-run: write JSON, for programs
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
     /// What to log instead of what `log` in the configuration says, such as `debug`
     #[arg(long, value_name = "FILTER")]
     pub log: Option<String>,
@@ -148,7 +154,7 @@ pub struct Why {
 
 /// Look at everything now, and wait until it is live or has failed
 ///
-/// Exits 1 if anything failed.
+/// Exits 1 if anything failed, or with --dry-run if a deployer objects.
 #[derive(Args, Debug)]
 #[command(after_help = SYNC_EXAMPLES)]
 pub struct Sync {
@@ -157,6 +163,9 @@ pub struct Sync {
     /// Carry out removals that are held back because so much vanished at once
     #[arg(long)]
     pub confirm_removals: bool,
+    /// Print what would be deployed, and do nothing of it
+    #[arg(long)]
+    pub dry_run: bool,
     #[command(flatten)]
     pub format: Format,
 }
@@ -238,7 +247,8 @@ Examples:
   pickupd run                              the daemon, with ./pickup.conf
   pickupd run --config /etc/pickup.conf    the daemon, with this configuration
   pickupd run ./incoming --into ./live     no configuration: watch one, copy into the other
-  pickupd run --once                       deploy what is there, then exit";
+  pickupd run --once                       deploy what is there, then exit
+  pickupd run --once --dry-run             say what that would deploy, and do nothing";
 
 const CHECK_EXAMPLES: &str = "\
 Examples:
@@ -265,6 +275,7 @@ Examples:
 const SYNC_EXAMPLES: &str = "\
 Examples:
   pickupd sync                                every entry
+  pickupd sync --dry-run                      what that would deploy, and what would wait
   pickupd sync my.code --confirm-removals     one entry; yes, all those files are meant to be gone";
 
 const ROLLBACK_EXAMPLES: &str = "\

@@ -1,6 +1,7 @@
 //! Log lines on standard error: for people, or as JSON.
 
 use std::fmt;
+use std::io::IsTerminal;
 
 use jiff::Zoned;
 use pickup::config::{LogFormat, Settings};
@@ -13,7 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::exit::Failure;
-use crate::paint::{Paint, visible};
+use crate::paint::{Paint, steers, visible};
 
 /// What `log` says, if it can be understood.
 pub fn filter(log: &str) -> Result<EnvFilter, Error> {
@@ -26,15 +27,21 @@ pub fn start(settings: &Settings, log: Option<&str>, paint: Paint) -> Result<(),
     let filter = filter(log.unwrap_or(&settings.log))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format {
-        LogFormat::Text => builder.event_format(Line { paint }).init(),
+        LogFormat::Text => builder.event_format(Line { paint, time: time_format() }).init(),
         LogFormat::Json => builder.json().init(),
     }
     Ok(())
 }
 
+/// What stands before each line. Who sits at a terminal knows the day.
+fn time_format() -> &'static str {
+    if std::io::stderr().is_terminal() { "%H:%M:%S%.3f" } else { "%Y-%m-%dT%H:%M:%S%.3f%:z" }
+}
+
 /// One line for people: `2026-07-10T14:03:22.123+02:00 INFO  deployed pickup=my.code unit=a.py`.
 struct Line {
     paint: Paint,
+    time: &'static str,
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -46,7 +53,7 @@ where
         let metadata = event.metadata();
         let mut fields = Fields { paint: self.paint, message: String::new(), fields: String::new() };
         event.record(&mut fields);
-        let time = Zoned::now().strftime("%Y-%m-%dT%H:%M:%S%.3f%:z").to_string();
+        let time = Zoned::now().strftime(self.time).to_string();
         let level = match *metadata.level() {
             Level::ERROR => self.paint.bad("ERROR"),
             Level::WARN => self.paint.warn("WARN "),
@@ -92,6 +99,6 @@ impl Visit for Fields {
 
 /// A value as it is where that is one word, else in quotes.
 fn quoted(value: &str) -> String {
-    let is_word = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '=' | '\\');
+    let is_word = |c: char| !c.is_whitespace() && !steers(c) && !matches!(c, '"' | '=' | '\\');
     if value.chars().all(is_word) { value.to_owned() } else { format!("{value:?}") }
 }

@@ -58,11 +58,18 @@ impl Paint {
     }
 }
 
-/// `text` on one line, control characters spelt out: a file's name must not steer the terminal.
+/// `text` on one line, what steers spelt out: a file's name must not steer the terminal.
 pub fn visible(text: &str) -> String {
     let mut visible = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { visible.extend(c.escape_default()) } else { visible.push(c) }
+        if steers(c) { visible.extend(c.escape_default()) } else { visible.push(c) }
     }
     visible
+}
+
+/// Whether a character changes how others are shown: control characters, line ends, and those that turn the direction of
+/// writing, with which `exe.txt` can be made to look like `txt.exe`.
+pub fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

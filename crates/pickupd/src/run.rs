@@ -7,12 +7,13 @@ use std::time::Duration;
 use clap::CommandFactory;
 use clap::error::ErrorKind as UsageKind;
 use pickup::config::Surroundings;
-use pickup::{Config, Engine, Error, ErrorKind, GitWorker, SyncOptions, control};
+use pickup::{Builder, Config, Engine, Error, ErrorKind, GitWorker, PlanOptions, SyncOptions, control};
 use tokio::task::JoinSet;
 
 use crate::cli::{Cli, Options, Run};
 use crate::exit::{FAILED, Failure, USAGE};
 use crate::paint::Paint;
+use crate::show::{self, Show};
 use crate::signals::{AT_ONCE, Hangup, Stop};
 use crate::{configuration, log, once, systemd};
 
@@ -33,7 +34,11 @@ struct Plan {
 /// Carries out `pickupd run`.
 pub fn run(options: &Options, run: Run) -> Result<ExitCode, Failure> {
     let log = run.log.clone();
+    let dry_run = run.dry_run.then_some(run.json);
     let plan = plan(options, run)?;
+    if let Some(is_json) = dry_run {
+        return rehearse(plan, is_json, Paint::on_stdout(options.color));
+    }
     log::start(&plan.config.settings, log.as_deref(), Paint::on_stderr(options.color))?;
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Io, "start").caused_by(error))?;
@@ -76,13 +81,9 @@ async fn serve(Plan { config, follow, once }: Plan) -> Result<u8, Error> {
         "pickupd starts"
     );
     let is_followed = follow.is_some() && !once;
-    let mut builder = Engine::builder(config).git_worker(git_worker());
+    let mut builder = builder(config);
     if let Some((file, surroundings)) = follow.filter(|_| is_followed) {
         builder = builder.follow(file, surroundings);
-    }
-    match std::env::current_exe() {
-        Ok(program) => builder = builder.module_probe([program.as_os_str(), "module-probe".as_ref()]),
-        Err(error) => tracing::warn!(%error, "modules cannot be probed: where this program lies is unknown"),
     }
     let events = builder.subscribe();
     let engine = builder.start().await?;
@@ -121,6 +122,30 @@ async fn serve(Plan { config, follow, once }: Plan) -> Result<u8, Error> {
             code
         }
     })
+}
+
+/// An engine whose workers are this program, started once more.
+fn builder(config: Config) -> Builder {
+    let builder = Engine::builder(config).git_worker(git_worker());
+    match std::env::current_exe() {
+        Ok(program) => builder.module_probe([program.as_os_str(), "module-probe".as_ref()]),
+        Err(error) => {
+            tracing::warn!(%error, "modules cannot be probed: where this program lies is unknown");
+            builder
+        }
+    }
+}
+
+/// Prints what `--once` would do.
+fn rehearse(Plan { config, .. }: Plan, is_json: bool, paint: Paint) -> Result<ExitCode, Failure> {
+    let runtime = tokio::runtime::Runtime::new();
+    let runtime = runtime.map_err(|error| Error::new(ErrorKind::Io, "start").caused_by(error))?;
+    let planned = runtime.block_on(builder(config).plan(None, PlanOptions::default()));
+    let reports = planned.map_err(|error| match error.kind() {
+        ErrorKind::Busy | ErrorKind::NewerSchema => Failure::usage(&error),
+        _ => error.into(),
+    })?;
+    show::plan::print(&Show::here(paint), &reports, is_json)
 }
 
 /// Git speaks to remotes in this program, started once more: what hangs there can be killed.

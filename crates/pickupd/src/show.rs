@@ -8,6 +8,7 @@ use crate::paint::Paint;
 pub mod event;
 pub mod git;
 pub mod history;
+pub mod plan;
 pub mod reports;
 pub mod status;
 pub mod why;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::{FAILED, config, nth, why};
+use crate::crash::{WRITES, crashes};
 use crate::sandbox::Sandbox;
 
 const MODULES: &str = "[deployer.modules]\nkind = \"module\"\nconfig = \"good day\"\nretry = 0\n";
@@ -71,4 +72,36 @@ fn what_was_live_is_loaded_again_after_a_crash_and_after_a_restart() {
     daemon.stop();
     let daemon = sandbox.daemon();
     daemon.wait_deployed("greeter.so", 1);
+}
+
+/// A module beside plain files: what is live after the next start is of one generation.
+#[test]
+fn a_crash_at_any_write_leaves_one_module_loaded() {
+    let deployers =
+        format!("{}probe = false\n\n[deployer.files]\nkind = \"copy\"\ninto = \"files\"\ndurable = false\n", MODULES);
+    let config = config("deploy_to = [\"files\", \"modules\"]", &deployers);
+    let (first, second) = (greeter(&[]), greeter(&["-O2"]));
+    assert!(first != second);
+    for write in WRITES {
+        for moment in ["before", "after"] {
+            let sandbox = Sandbox::new().config(&config).file("in/greeter.so", &first);
+            assert!(!crashes(&sandbox, "none", "after", 1));
+            put(&sandbox, &second);
+            assert!(crashes(&sandbox, write, moment, 1), "no write `{write}` {moment}");
+            // Finished in one half of the cases, taken back in the other.
+            let wanted = if moment == "before" { &second } else { &first };
+            put(&sandbox, wanted);
+            let daemon = sandbox.daemon();
+            let said = daemon.said();
+            assert!(
+                std::fs::read(sandbox.path("files/greeter.so")).expect("a file") == *wanted,
+                "{write} {moment}: {said}"
+            );
+            let copies = sandbox.tree(".pickup/modules");
+            let copies: Vec<_> = copies.iter().filter(|(name, _)| name.ends_with(".so")).collect();
+            let is_wanted = |copy: &&(&String, &String)| *copy.1 == String::from_utf8_lossy(wanted);
+            assert_eq!((copies.len(), copies.iter().filter(is_wanted).count()), (1, 1), "{write} {moment}: {said}");
+            daemon.stop();
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::remote::{Listener, Request, tls};
@@ -19,6 +20,7 @@ struct State {
     /// The status of the next answers, and of how many.
     answer: Option<(String, usize)>,
     login: Option<String>,
+    stall: Option<(Sender<String>, Receiver<()>)>,
     requests: Vec<Request>,
 }
 
@@ -64,6 +66,13 @@ impl Server {
         lock(&self.state).login = Some(authorization.to_owned());
     }
 
+    /// The next request is read to the end of its head, which is given, and no further until the other end is dropped.
+    pub fn stall(&self) -> (Receiver<String>, Sender<()>) {
+        let ((head, heard), (gate, opened)) = (channel(), channel());
+        lock(&self.state).stall = Some((head, opened));
+        (heard, gate)
+    }
+
     /// What is at a path.
     pub fn holds(&self, path: &str) -> Option<Vec<u8>> {
         lock(&self.state).content.get(path).cloned()
@@ -86,6 +95,17 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 fn serve(state: &Mutex<State>, stream: &mut (impl Read + Write)) {
+    let stall = lock(state).stall.take();
+    if let Some((heard, gate)) = stall {
+        let (mut head, mut byte) = (Vec::new(), [0]);
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|length| length == 1) {
+            head.push(byte[0]);
+        }
+        // The test may be over.
+        let _ = heard.send(String::from_utf8_lossy(&head).into_owned());
+        let _ = gate.recv();
+        return;
+    }
     let Some(mut request) = Request::read(stream) else { return };
     let mut state = lock(state);
     let body = std::mem::take(&mut request.body);

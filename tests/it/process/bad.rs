@@ -1,9 +1,14 @@
 //! Bad versions under load: the old one serves on.
 
-use super::load::{CLIENTS, Load, Tally};
-use super::{drop_version, sandbox, wait_for_processes};
+use std::net::SocketAddr;
+
+use super::load::{CLIENTS, Load, Tally, ask_once};
+use super::{Supervised, drop_version, edit, kill_all, sandbox, wait_for_processes};
 use crate::daemon::Daemon;
 use crate::sandbox::Sandbox;
+
+/// A probation that a program which ends at its beginning surely ends in, however slow the machine is.
+const LONGER: &str = "probation = \"2s\"";
 
 /// Drops a version that fails between two good ones; gives what the clients saw, and what was said of it.
 fn between(word: &str, keys: &str) -> (Tally, String) {
@@ -44,7 +49,7 @@ fn a_version_that_never_gets_ready_costs_nothing() {
 
 #[test]
 fn a_version_that_ends_in_its_probation_costs_nothing() {
-    let (tally, said) = between("die", "");
+    let (tally, said) = between("die", LONGER);
     assert_eq!(tally.lost, Vec::<String>::new());
     assert!(said.contains("exit status 9 in its probation"), "{said}");
 }
@@ -52,7 +57,7 @@ fn a_version_that_ends_in_its_probation_costs_nothing() {
 /// What a program has accepted dies with it; what it has not yet accepted is the old version's.
 #[test]
 fn a_version_that_vanishes_in_its_probation_costs_what_it_had_accepted() {
-    let (tally, said) = between("vanish", "");
+    let (tally, said) = between("vanish", LONGER);
     assert!(tally.lost.len() <= CLIENTS, "{:?}", tally.lost);
     assert!(said.contains("exit status 9 in its probation"), "{said}");
 }
@@ -91,14 +96,26 @@ fn status(sandbox: &Sandbox) -> String {
     String::from_utf8_lossy(&sandbox.ask(["status", "web", "--json", "--config", "pickup.conf"]).stdout).into_owned()
 }
 
-#[test]
-fn a_crash_loop_ends_in_quarantine_and_a_new_version_ends_that() {
+/// Lets a version live, then crash at each start, until it is quarantined.
+fn crashed_again_and_again() -> (Supervised, SocketAddr, Daemon) {
     let (sandbox, address) = sandbox("restart_max = 2");
+    let crash = sandbox.path("crash");
+    edit(&sandbox, "restart_max", &format!("env = {{ CRASH = \"{}\" }}\nrestart_max", crash.display()));
     drop_version(&sandbox, "v0 loop");
     let daemon = sandbox.daemon();
     daemon.wait_deployed("version", 1);
+    sandbox.write("crash", "");
+    kill_all(&sandbox);
     let given_up = daemon.wait_for(|line| line.message == "what was live is not any more");
     assert!(given_up.field("cause").contains("2 restarts did not help"), "{given_up:?}");
+    assert!(given_up.field("cause").contains("the last time: exit status 7"), "{given_up:?}");
+    wait_for_processes(&sandbox, 0);
+    (sandbox, address, daemon)
+}
+
+#[test]
+fn a_crash_loop_ends_in_quarantine_and_a_new_version_ends_that() {
+    let (sandbox, address, daemon) = crashed_again_and_again();
     daemon.log(|log| {
         let pauses = log.lines.iter().filter(|line| line.message == "it is started again");
         let pauses: Vec<_> = pauses.map(|line| line.fields["pause_ms"].to_string().replace('"', "")).collect();
@@ -106,12 +123,21 @@ fn a_crash_loop_ends_in_quarantine_and_a_new_version_ends_that() {
     });
     let status = status(&sandbox);
     assert!(status.contains("\"failed\"") && status.contains("did not help"), "{status}");
-    wait_for_processes(&sandbox, 0);
     let daemon = restarted(&sandbox, daemon);
     daemon.wait_for(|line| line.message.starts_with("it is quarantined"));
     drop_version(&sandbox, "v1");
     daemon.wait_deployed("version", 1);
-    assert_eq!(super::load::ask_once(address).expect("an answer"), "v1");
+    assert_eq!(ask_once(address).expect("an answer"), "v1");
+    daemon.stop();
+}
+
+#[test]
+fn a_retry_ends_the_quarantine_of_a_program() {
+    let (sandbox, address, daemon) = crashed_again_and_again();
+    sandbox.remove("crash");
+    sandbox.ask(["retry", "web", "--config", "pickup.conf"]);
+    daemon.wait_deployed("version", 2);
+    assert_eq!(ask_once(address).expect("an answer"), "v0");
     daemon.stop();
 }
 

@@ -19,10 +19,12 @@ use crate::source::Fingerprint;
 
 mod bytes;
 mod given;
+pub(crate) mod hook;
 #[cfg(test)]
 mod tests;
 
 use bytes::{Temp, hash};
+use hook::{Hook, StoreWrite};
 
 /// Files up to this size are captured through memory, so that known content costs no write.
 const IN_MEMORY_MAX: u64 = 256 * 1024;
@@ -44,9 +46,12 @@ pub(crate) enum Captured {
 #[derive(Debug)]
 pub(crate) struct Store {
     dir: PathBuf,
+    /// Another store, which is only read: what it has need not be here.
+    below: Option<PathBuf>,
     max: u64,
     next_temp: AtomicU64,
     state: Mutex<State>,
+    hook: Option<Hook>,
 }
 
 #[derive(Debug, Default)]
@@ -66,8 +71,18 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or read.
     pub(crate) fn open(dir: &Path, max: u64) -> Result<Self> {
-        let store =
-            Self { dir: dir.to_owned(), max, next_temp: AtomicU64::new(0), state: Mutex::new(State::default()) };
+<<<<<<< HEAD
+        let store = Self {
+            dir: dir.to_owned(),
+            below: None,
+            max,
+            next_temp: AtomicU64::new(0),
+            state: Mutex::new(State::default()),
+        };
+=======
+        let state = Mutex::new(State::default());
+        let store = Self { dir: dir.to_owned(), max, next_temp: AtomicU64::new(0), state, hook: None };
+>>>>>>> model
         make_directory(dir)?;
         make_private(dir)?;
         let temps = store.temp_dir();
@@ -83,6 +98,27 @@ impl Store {
         })?;
         store.state().used = used;
         Ok(store)
+    }
+
+<<<<<<< HEAD
+    /// The same store, on top of the one in `below`, which is only read.
+    pub(crate) fn on_top_of(self, below: &Path) -> Self {
+        Self { below: Some(below.to_owned()), ..self }
+    }
+
+    /// How many bytes it may hold.
+    pub(crate) fn max(&self) -> u64 {
+        self.max
+=======
+    /// The same store, with `hook` asked before each step that writes.
+    #[must_use]
+    pub(crate) fn with_hook(self, hook: Option<Hook>) -> Self {
+        Self { hook, ..self }
+    }
+
+    fn may(&self, step: StoreWrite) -> io::Result<()> {
+        self.hook.as_ref().map_or(Ok(()), |hook| hook.call(step))
+>>>>>>> model
     }
 
     /// Takes the bytes of the file at `absolute` into the store, if the file is still the one `expected`. A symlink in the
@@ -141,8 +177,8 @@ impl Store {
 
     /// Where content of that digest is stored, if it is.
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
-        let name = digest.to_string();
-        self.dir.join(&name[..2]).join(name)
+        let below = self.below.as_ref().map(|below| path_in(below, digest));
+        below.filter(|path| path.is_file()).unwrap_or_else(|| path_in(&self.dir, digest))
     }
 
     /// Content of that digest as a captured file with this size and mode.
@@ -178,7 +214,7 @@ impl Store {
             let mut state = self.state();
             let is_loose = !state.pinned.contains_key(&digest) && !state.unpinned.contains(&digest);
             if is_loose && path.exists() {
-                fs::remove_file(path).doing("remove", path)?;
+                self.may(StoreWrite::Remove).and_then(|()| fs::remove_file(path)).doing("remove", path)?;
                 state.used = state.used.saturating_sub(size);
                 freed += size;
             }
@@ -206,6 +242,10 @@ impl Store {
         }
         let reserved = self.reserve(size, absolute)?;
         let temp = self.temp()?;
+        if let Err(error) = self.may(StoreWrite::Write) {
+            (&temp.file).write_all(&content[..content.len() / 2]).doing("write", &temp.path)?;
+            return Err(Error::io("write", &temp.path, error));
+        }
         (&temp.file).write_all(&content).doing("write", &temp.path)?;
         self.keep(temp, digest, reserved).map(Some)
     }
@@ -228,6 +268,7 @@ impl Store {
             }
         };
         let temp = self.temp()?;
+        self.may(StoreWrite::Write).doing("write", &temp.path)?;
         let (digest, copied) = if bytes::clone(source, &temp.file) {
             let length = temp.file.metadata().doing("look at", &temp.path)?.len();
             (hash(&temp.file).doing("read", &temp.path)?, length)
@@ -245,7 +286,12 @@ impl Store {
 
     /// Gives the temporary its name and pins it.
     fn keep(&self, temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
+<<<<<<< HEAD
+        let path = path_in(&self.dir, &digest);
+=======
         let path = self.path(&digest);
+        self.may(StoreWrite::Rename).doing("write", &path)?;
+>>>>>>> model
         temp.make_read_only().doing("write", &temp.path)?;
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
@@ -287,7 +333,7 @@ impl Store {
     }
 
     fn damaged(&self, digest: &Digest) -> Error {
-        let path = self.path(digest);
+        let path = path_in(&self.dir, digest);
         let mut state = self.state();
         let size = path.symlink_metadata().map_or(0, |found| found.len());
         if fs::remove_file(&path).is_ok() {
@@ -299,7 +345,7 @@ impl Store {
     fn temp(&self) -> Result<Temp> {
         let number = self.next_temp.fetch_add(1, Ordering::Relaxed);
         let path = self.temp_dir().join(number.to_string());
-        Temp::create(path.clone()).doing("write", path)
+        self.may(StoreWrite::Create).and_then(|()| Temp::create(path.clone())).doing("write", path)
     }
 
     fn temp_dir(&self) -> PathBuf {
@@ -331,6 +377,12 @@ impl Store {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Where a store in `dir` has content of that digest.
+fn path_in(dir: &Path, digest: &Digest) -> PathBuf {
+    let name = digest.to_string();
+    dir.join(&name[..2]).join(name)
 }
 
 /// Room that a capture under way takes; given back unless used up.

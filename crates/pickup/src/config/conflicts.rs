@@ -27,12 +27,16 @@ pub(crate) fn check(
     check.names(config);
     let targets = targets(config, &check.broken_pickups);
     check.one_owner(&targets);
+    check.one_user(config, &targets);
+    check.apart(config, &targets);
     check.shared(config, &targets);
+    check.modules(config);
     check.outside_state(config, &targets);
     check.loops(config, &targets);
     check.one_remote(config);
     check.listeners(config);
     check.addresses(config);
+    check.sent_together(config);
     check.deploy_to(config, surroundings);
     let Check { broken_pickups, broken_deployers, .. } = check;
     config.pickups.retain(|name, _| !broken_pickups.contains(name));
@@ -53,6 +57,15 @@ fn into(deployer: &DeployerConfig) -> Option<&str> {
         DeployerKind::Release(release) => Some(&release.into),
         DeployerKind::Process(process) => process.into.as_deref(),
         DeployerKind::Exec(_) | DeployerKind::Module(_) | DeployerKind::Http(_) => None,
+    }
+}
+
+/// The names in its directory that are the deployer's own, if it keeps releases there.
+fn own_names(deployer: &DeployerConfig) -> Option<[&str; 2]> {
+    match &deployer.kind {
+        DeployerKind::Release(release) => Some(["releases", &release.link]),
+        DeployerKind::Process(_) => Some(["releases"; 2]),
+        DeployerKind::Copy(_) | DeployerKind::Exec(_) | DeployerKind::Module(_) | DeployerKind::Http(_) => None,
     }
 }
 
@@ -114,6 +127,76 @@ impl Check<'_, '_> {
         }
     }
 
+    /// Releases of two entries in one directory would take each other's place.
+    fn one_user(&mut self, config: &Config, targets: &[Target]) {
+        let mut users: BTreeMap<(&Path, &str), BTreeSet<(Position, &str)>> = BTreeMap::new();
+        for target in targets.iter().filter(|target| !target.pickup.is_empty()) {
+            if config.deployers.get(&target.deployer).is_some_and(|deployer| own_names(deployer).is_some()) {
+                let user = (self.pickup_position(&target.pickup, "deploy_to"), target.pickup.as_str());
+                users.entry((&target.directory, &target.deployer)).or_default().insert(user);
+            }
+        }
+        for ((directory, _), users) in users {
+            let mut users = users.into_iter().map(|(_, user)| user);
+            let Some(first) = users.next() else { continue };
+            for pickup in users.filter_map(|user| config.pickups.get(user)) {
+                let message = format!(
+                    "{} holds the releases of entry `{}` already: they would take each other's place; `{{pickup}}` in \
+                     `into` keeps them apart",
+                    directory.display(),
+                    shorten(first)
+                );
+                self.pickup_error(pickup, "deploy_to", message);
+            }
+        }
+    }
+
+    /// What lies in another deployer's releases goes with them; what lies in a directory that another one fills may be
+    /// replaced by it.
+    fn apart(&mut self, config: &Config, targets: &[Target]) {
+        let directories: BTreeMap<&Path, &str> =
+            targets.iter().map(|target| (target.directory.as_path(), target.deployer.as_str())).collect();
+        let mut said = BTreeSet::new();
+        for (inner, deployer) in &directories {
+            let around = inner.ancestors().skip(1).find_map(|above| directories.get_key_value(above));
+            let Some((outer, other)) = around.filter(|(_, other)| *other != deployer) else { continue };
+            let Some(owner) = config.deployers.get(*other) else { continue };
+            let below = inner.strip_prefix(outer).ok().and_then(|below| below.iter().next());
+            let is_in_release =
+                own_names(owner).is_some_and(|own| below.is_some_and(|name| own.iter().any(|own| name == *own)));
+            if is_in_release {
+                let message = format!("{} lies in the releases of deployer `{other}`", inner.display());
+                self.deployer_error(deployer, "into", message);
+            } else if own_names(owner).is_none() && said.insert((*deployer, *other)) {
+                let message = format!(
+                    "{} lies in {}, which deployer `{other}` writes to: files of the same name would replace each other",
+                    inner.display(),
+                    outer.display()
+                );
+                let at = self
+                    .deployers
+                    .get(*deployer)
+                    .map_or(Position { line: 1, column: 1 }, |section| section.position_of("into"));
+                self.problems.warning(Place::key(&format!("deployer.{deployer}"), "into", at), message);
+            }
+        }
+    }
+
+    /// A module is one file: a tree is none, whatever is in it.
+    fn modules(&mut self, config: &Config) {
+        for pickup in config.pickups.values().filter(|pickup| pickup.unit == UnitKind::Tree) {
+            let deployers = pickup.deploy_to.iter().filter_map(|name| config.deployers.get(name));
+            let mut modules = deployers.filter(|deployer| matches!(deployer.kind, DeployerKind::Module(_)));
+            let Some(deployer) = modules.next() else { continue };
+            let message = format!(
+                "deployer `{}` loads single files, never a tree: use `unit = \"file\"`, and an entry of its own with \
+                 `patterns = [\"*.so\"]` where there are other files, too",
+                shorten(&deployer.name)
+            );
+            self.pickup_error(pickup, "unit", message);
+        }
+    }
+
     /// Two entries may share a directory, but their artifacts may have the same names there.
     fn shared(&mut self, config: &Config, targets: &[Target]) {
         let mut users: BTreeMap<(&Path, &str), Vec<&PickupConfig>> = BTreeMap::new();
@@ -122,24 +205,17 @@ impl Check<'_, '_> {
                 users.entry((&target.directory, &target.deployer)).or_default().push(pickup);
             }
         }
-        for ((directory, _), mut users) in users {
-            users.sort_by_key(|pickup| self.pickup_position(&pickup.name, "deploy_to"));
-            let mut seen = BTreeSet::new();
-            let mut is_first = true;
-            for pickup in users {
-                let endings = endings(pickup);
-                if !is_first && !is_apart(endings.as_ref(), &seen) {
-                    let message = format!(
-                        "another entry writes to {} too: files of the same name would replace each other; \
-                         `{{pickup}}` in `into` keeps them apart",
-                        directory.display()
-                    );
-                    let at = self.pickup_position(&pickup.name, "deploy_to");
-                    self.problems.warning(Place::key(&section_name(pickup), "deploy_to", at), message);
-                }
-                is_first = false;
-                seen.extend(endings.unwrap_or_else(|| BTreeSet::from([ANY_ENDING])));
+        for ((directory, deployer), users) in users {
+            // Said as an error already.
+            if config.deployers.get(deployer).is_some_and(|deployer| own_names(deployer).is_some()) {
+                continue;
             }
+            let message = format!(
+                "another entry writes to {} too: files of the same name would replace each other; `{{pickup}}` in `into` \
+                 keeps them apart",
+                directory.display()
+            );
+            self.warn_together(users, &message);
         }
     }
 
@@ -236,6 +312,40 @@ impl Check<'_, '_> {
                 }
                 taken.extend(own.into_iter().map(|address| (address, deployer.name.as_str(), user)));
             }
+        }
+    }
+
+    /// Two entries that send to one address would replace each other's files, if they have the same names.
+    fn sent_together(&mut self, config: &Config) {
+        for deployer in config.deployers.values() {
+            let DeployerKind::Http(http) = &deployer.kind else { continue };
+            if http.url.contains("{pickup}") {
+                continue;
+            }
+            let users = config.pickups.values().filter(|pickup| pickup.deploy_to.contains(&deployer.name));
+            let users: Vec<&PickupConfig> = users.collect();
+            let message = format!(
+                "another entry sends to the address of deployer `{}` too: files of the same name would replace each other; \
+                 `{{pickup}}` in `url` keeps them apart",
+                shorten(&deployer.name)
+            );
+            self.warn_together(users, &message);
+        }
+    }
+
+    /// Warns of each entry whose files may have the names of those of an earlier one.
+    fn warn_together(&mut self, mut users: Vec<&PickupConfig>, message: &str) {
+        users.sort_by_key(|pickup| self.pickup_position(&pickup.name, "deploy_to"));
+        let mut seen = BTreeSet::new();
+        let mut is_first = true;
+        for pickup in users {
+            let endings = endings(pickup);
+            if !is_first && !is_apart(endings.as_ref(), &seen) {
+                let at = self.pickup_position(&pickup.name, "deploy_to");
+                self.problems.warning(Place::key(&section_name(pickup), "deploy_to", at), message);
+            }
+            is_first = false;
+            seen.extend(endings.unwrap_or_else(|| BTreeSet::from([ANY_ENDING])));
         }
     }
 

@@ -220,6 +220,7 @@ const PROCESS: &[Key] = &[
     key("limits", "{}", "Resource limits: `as core cpu data fsize memlock nofile nproc stack`."),
     key("restart_max", "5", "How often in a row a program that ends by itself is started again."),
     key("watchdog", "", "How long it may go without a sign of life (`WATCHDOG=1`)."),
+    key("health_interval", "\"15s\"", "How often it is said how it is: memory, load, processes."),
     key("keep_running", "false", "Whether it runs on when the daemon ends."),
 ];
 

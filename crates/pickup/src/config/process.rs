@@ -44,6 +44,8 @@ pub struct ProcessConfig {
     pub restart_max: u32,
     /// How long it may go without a sign of life (`WATCHDOG=1`). Default: it need not give any.
     pub watchdog: Option<Duration>,
+    /// How often it is said how it is. Default: 15 s.
+    pub health_interval: Duration,
     /// Whether it runs on when the daemon ends. Default: false.
     pub keep_running: bool,
 }
@@ -66,6 +68,7 @@ impl ProcessConfig {
             limits: BTreeMap::new(),
             restart_max: 5,
             watchdog: None,
+            health_interval: Duration::from_secs(15),
             keep_running: false,
         }
     }
@@ -230,6 +233,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> ProcessConfig {
         limits: limits(reader),
         restart_max: reader.number("restart_max", default.restart_max, 0, 1000),
         watchdog: reader.value("watchdog").is_some().then(|| reader.interval("watchdog", Duration::MAX)),
+        health_interval: reader.interval("health_interval", default.health_interval),
         keep_running: reader.boolean("keep_running", default.keep_running),
         command: default.command,
     };

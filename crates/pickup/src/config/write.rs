@@ -250,6 +250,7 @@ impl Writer {
         if let Some(watchdog) = &process.watchdog {
             self.key("watchdog", duration(watchdog));
         }
+        self.key_unless("health_interval", &process.health_interval, &default.health_interval, duration);
         self.key_unless("keep_running", &process.keep_running, &default.keep_running, bool::to_string);
     }
 

@@ -7,7 +7,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::{ExactPath, Lines, Request, Response, Socket, invalid, send};
 use crate::error::{Error, ErrorKind, Result};
-use crate::{Delivery, Deployment, Explanation, PickupStatus, SyncOptions, SyncReport};
+use crate::{Delivery, Deployment, Explanation, PickupStatus, PlanOptions, PlanReport, SyncOptions, SyncReport};
 
 /// The most bytes of an answer: far more than [`HISTORY_MAX`](super::HISTORY_MAX) deployments take.
 const ANSWER_MAX: usize = 256 << 20;
@@ -72,6 +72,18 @@ impl Client {
         let SyncOptions { confirm_removals, until_final } = options;
         match self.ask(&Request::Sync { name: name.map(Into::into), confirm_removals, until_final }).await? {
             Response::Sync(reports) => Ok(reports),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// As [`Engine::plan`](crate::Engine::plan).
+    ///
+    /// # Errors
+    /// No pickup has that name, or the daemon is stopping.
+    pub async fn plan(&self, name: Option<&str>, options: PlanOptions) -> Result<Vec<PlanReport>> {
+        let PlanOptions { confirm_removals } = options;
+        match self.ask(&Request::Plan { name: name.map(Into::into), confirm_removals }).await? {
+            Response::Plan(reports) => Ok(reports),
             other => Err(unexpected(&other)),
         }
     }

@@ -83,6 +83,10 @@ async fn a_client_asks_for_everything_an_engine_can_tell() {
         client.release("code").await.unwrap_err().to_string(),
         engine.release("code").await.unwrap_err().to_string()
     );
+    let options = crate::PlanOptions { confirm_removals: true };
+    std::fs::write(sandbox.path("in/b.txt"), "b").unwrap();
+    let plans = client.plan(Some("code"), options).await.unwrap();
+    assert!(plans.len() == 1 && plans[0].is_success(), "{plans:?}");
     let unknown = client.status(Some("cod")).await.unwrap_err();
     assert_eq!(unknown.kind(), ErrorKind::NotFound);
     insta::assert_snapshot!(unknown, @"find a pickup named `cod`; there are: code");

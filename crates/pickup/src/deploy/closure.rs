@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::deploy::{Context, Deployer, Observed, Unit};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::path::UnitPath;
 
 /// Makes a deployer of an async closure, for the program that embeds this crate.
@@ -17,6 +17,8 @@ use crate::path::UnitPath;
 ///
 /// What it did counts as done for good: after a restart it is not called again for what is live already. Where its work
 /// lives in this process and ends with it, such as a loaded plugin, add [`in_memory`](FromFn::in_memory).
+///
+/// Its future is dropped at the deadline of the deployer, and when the work is cancelled.
 ///
 /// Nothing is called to revert: the closure never sees the old content again, so what it did stays done when a later
 /// step of the same transaction fails. Where that matters, implement [`Deployer`].
@@ -75,8 +77,15 @@ where
     Fut: Future<Output = Result<(), E>> + Send + 'static,
     E: Into<Box<dyn std::error::Error + Send + Sync>> + 'static,
 {
-    async fn call(&self, unit: &Unit) -> Result<()> {
-        let result = (self.f)(unit.clone()).await;
+    /// The closure has no context to look at, so it is dropped where it waits.
+    async fn call(&self, cx: &Context, unit: &Unit) -> Result<()> {
+        let result = tokio::select! {
+            biased;
+            result = (self.f)(unit.clone()) => result,
+            () = cx.cancelled() => {
+                return Err(Error::new(ErrorKind::Cancelled, format!("deploy {}: the work was cancelled", unit.path)));
+            }
+        };
         result.map_err(|error| match error.into().downcast::<Error>() {
             Ok(ours) => *ours,
             Err(other) => Error::deploy(format!("deploy {}", unit.path)).caused_by(other),
@@ -97,8 +106,8 @@ where
         Ok(())
     }
 
-    async fn activate(&self, _cx: &Context, unit: &Unit, _staged: &(), _old: Option<&Live>) -> Result<Live> {
-        self.call(unit).await?;
+    async fn activate(&self, cx: &Context, unit: &Unit, _staged: &(), _old: Option<&Live>) -> Result<Live> {
+        self.call(cx, unit).await?;
         let live = Live { pickup: unit.pickup.clone(), path: unit.path.clone() };
         if let Some(mut held) = self.held() {
             held.insert(live.clone());
@@ -110,8 +119,8 @@ where
         Ok(())
     }
 
-    async fn remove(&self, _cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
-        self.call(unit).await?;
+    async fn remove(&self, cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
+        self.call(cx, unit).await?;
         if let Some(mut held) = self.held() {
             held.remove(live);
         }
@@ -128,10 +137,11 @@ where
 mod tests {
     use std::sync::{Arc, Mutex};
 
+    use serde_json::Value;
+
     use super::*;
     use crate::deploy::dynamic::DynDeployer;
     use crate::deploy::testing::{Sandbox, removed};
-    use crate::error::ErrorKind;
 
     #[tokio::test]
     async fn the_closure_sees_what_goes_live_and_what_is_removed() {
@@ -159,6 +169,19 @@ mod tests {
         let theirs = from_fn(|_| async { Err("bad syntax") });
         let error = DynDeployer::activate(&theirs, &cx, &unit, &staged, None).await.unwrap_err();
         assert_eq!(error.to_string(), "deploy a: bad syntax");
+    }
+
+    #[tokio::test]
+    async fn a_closure_that_waits_is_given_up_with_its_work() {
+        let (sandbox, cancel) = (Sandbox::new(), tokio_util::sync::CancellationToken::new());
+        let (cx, unit) = (sandbox.cx().cancelled_by(&cancel), sandbox.file("a", b"x", 1));
+        let waits = from_fn(|_| std::future::pending::<Result<(), Error>>());
+        cancel.cancel();
+        let error = DynDeployer::activate(&waits, &cx, &unit, &Value::Null, None).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Cancelled, "deploy a: the work was cancelled")
+        );
     }
 
     #[tokio::test]

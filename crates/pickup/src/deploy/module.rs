@@ -23,6 +23,8 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::{self, UnitPath};
 
 mod copies;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod generations;
 mod handle;
 mod judge;
@@ -148,6 +150,28 @@ impl Module {
     pub fn loaded(&self) -> usize {
         generations::loaded(&self.work.directory)
     }
+
+    /// Asks the module until it says that it works, or time is up.
+    async fn becomes_healthy(&self, cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
+        let slot = self.work.slot(&live.pickup, &live.unit);
+        let soft = cx.deadline() - remaining(cx) / 8;
+        loop {
+            let (asked, path) = (Arc::clone(&slot), live.path.clone());
+            let is_healthy = apart(unit, move || {
+                let current = asked.current();
+                let current = current.as_ref().filter(|generation| generation.path() == path);
+                let current = current.ok_or_else(|| Error::deploy("ask it whether it works: it is not live"))?;
+                current.instance().health().map_err(refused)
+            });
+            if is_healthy.await? {
+                return Ok(());
+            }
+            if Instant::now() + HEALTH_INTERVAL > soft {
+                return Err(refused(Refusal::new(Reason::Health, "it did not become healthy in time")));
+            }
+            tokio::time::sleep(HEALTH_INTERVAL).await;
+        }
+    }
 }
 
 impl Deployer for Module {
@@ -201,30 +225,21 @@ impl Deployer for Module {
         let attempt = Attempt::default();
         let (work, new, is_abandoned) = (Arc::clone(&self.work), live.clone(), Arc::clone(&attempt.is_abandoned));
         let drain = remaining(cx);
-        let done = apart(unit, move || work.go_live(&slot, &new, &is_abandoned, drain)).await;
+        let done = tokio::select! {
+            biased;
+            done = apart(unit, move || work.go_live(&slot, &new, &is_abandoned, drain)) => done,
+            () = cx.cancelled() => Err(cancelled()),
+        };
         drop(attempt);
         done?;
         Ok(live)
     }
 
     async fn verify(&self, cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
-        let slot = self.work.slot(&live.pickup, &live.unit);
-        let soft = cx.deadline() - remaining(cx) / 8;
-        loop {
-            let (asked, path) = (Arc::clone(&slot), live.path.clone());
-            let is_healthy = apart(unit, move || {
-                let current = asked.current();
-                let current = current.as_ref().filter(|generation| generation.path() == path);
-                let current = current.ok_or_else(|| Error::deploy("ask it whether it works: it is not live"))?;
-                current.instance().health().map_err(refused)
-            });
-            if is_healthy.await? {
-                return Ok(());
-            }
-            if Instant::now() + HEALTH_INTERVAL > soft {
-                return Err(refused(Refusal::new(Reason::Health, "it did not become healthy in time")));
-            }
-            tokio::time::sleep(HEALTH_INTERVAL).await;
+        tokio::select! {
+            biased;
+            healthy = self.becomes_healthy(cx, unit, live) => healthy,
+            () = cx.cancelled() => Err(cancelled()),
         }
     }
 
@@ -405,6 +420,10 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         self.is_abandoned.store(true, Ordering::Release);
     }
+}
+
+fn cancelled() -> Error {
+    Error::new(ErrorKind::Cancelled, "finish: the work was cancelled")
 }
 
 fn refused(refusal: Refusal) -> Error {

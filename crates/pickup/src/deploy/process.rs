@@ -33,6 +33,7 @@ mod service;
 mod spawn;
 mod start;
 mod tend;
+pub(crate) mod unclaimed;
 mod user;
 
 use record::Spec;
@@ -84,7 +85,7 @@ impl Process {
         if let Some(service) = services.get(pickup) {
             return Ok(service.clone());
         }
-        let service = Service::open(&self.config, pickup, cx)?;
+        let service = Service::open(&self.config, &self.name, pickup, cx)?;
         services.insert(pickup.to_owned(), service.clone());
         Ok(service)
     }
@@ -185,7 +186,8 @@ impl Deployer for Process {
         let service = self.service(&unit.pickup, cx)?;
         let spec = &staged.spec;
         let old = old.filter(|old| old.spec.generation != spec.generation);
-        if let Some(running) = old.and_then(|old| service.instance(old.spec.generation)) {
+        let running = old.and_then(|old| service.instance(old.spec.generation));
+        if let Some(running) = running.filter(|running| !running.is_stopping()) {
             // It never stopped: connections go there again before the other one is stopped.
             service.route(&running);
         }
@@ -254,8 +256,10 @@ impl Deployer for Process {
                 // A killing takes its time, too.
                 let drain = self.config.drain_timeout.min(left.saturating_sub(Duration::from_secs(2)));
                 result = service.stop_all(drain).await.and(result);
+                service.close().await;
+            } else {
+                service.leave().await;
             }
-            service.leave().await;
         }
         result
     }

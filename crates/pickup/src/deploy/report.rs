@@ -12,6 +12,11 @@ use crate::path::UnitPath;
 #[serde(tag = "happening", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Happening {
+    /// It was found running from an earlier run of ours, and nobody is configured for it any more: it is stopped.
+    Unclaimed {
+        /// Its process.
+        pid: i32,
+    },
     /// It was started.
     Started {
         /// Its process.
@@ -24,7 +29,7 @@ pub enum Happening {
         /// From its start, in milliseconds; zero where it was found running.
         took: u64,
     },
-    /// How it is, every 15 seconds.
+    /// How it is, every 15 seconds unless configured otherwise.
     Health {
         /// Its process.
         pid: i32,

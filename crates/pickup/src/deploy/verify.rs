@@ -50,20 +50,25 @@ pub(crate) async fn until_it_passes(
 ) -> std::result::Result<(), String> {
     let mut last = "no answer".to_owned();
     let mut pause = PAUSE_MIN;
+    let before = cx.take_output();
+    // What each of many attempts prints is the same: the last one's is enough.
+    let mut printed = String::new();
     let attempts = async {
         loop {
             match attempt(check, values, deadline, cx).await {
                 Ok(()) => return,
                 Err(error) => last = error,
             }
+            printed = cx.take_output();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
     };
-    match tokio::time::timeout_at(deadline.into(), attempts).await {
-        Ok(()) => Ok(()),
-        Err(_elapsed) => Err(last),
-    }
+    let result = tokio::time::timeout_at(deadline.into(), attempts).await;
+    let cut_off = cx.take_output();
+    cx.output(&before);
+    cx.output(if cut_off.is_empty() { &printed } else { &cut_off });
+    result.map_err(|_elapsed| last)
 }
 
 async fn attempt(

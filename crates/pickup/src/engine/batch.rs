@@ -24,6 +24,15 @@ use crate::source::git::Revision;
 /// planned, and memory is bounded.
 const UNITS_MAX: usize = 1000;
 
+/// What is to go live together, before anything failed or refused is left out.
+pub(super) struct ChangeSet {
+    pub changes: Vec<Change>,
+    /// The units that were compared.
+    pub closed: BTreeSet<UnitPath>,
+    /// The commit it comes from, if it comes from one.
+    pub revision: Option<Arc<Revision>>,
+}
+
 impl Pickup {
     /// What `unit` consists of on disk, as captured; the first root that has it counts.
     pub(super) fn wanted(&self, unit: &UnitPath) -> Option<Content> {
@@ -79,19 +88,26 @@ impl Pickup {
             self.pause_until = None;
         }
         self.retry_due(now);
-        if !self.may_deploy() || self.end.is_some() {
+        if self.end.is_some() || self.catches_up() || !self.may_deploy() {
             return;
         }
         if self.is_git_blocked() {
             return;
         }
+        if let Some(change_set) = self.next_change_set(now) {
+            self.start_if_any(change_set);
+        }
+    }
+
+    /// The next change set, if something is ready: also of a pickup that only rehearses.
+    pub(super) fn next_change_set(&mut self, now: Instant) -> Option<ChangeSet> {
         if let Some(ready) = self.take_ready() {
-            return self.close_commit(ready);
+            return Some(self.close_commit(ready));
         }
         let unsettled = self.unsettled_units();
         let mut closed = self.gathering.close(now, !unsettled.is_empty(), |unit| unsettled.contains(unit));
         if closed.is_empty() {
-            return;
+            return None;
         }
         let revision = self.revision_of_change();
         if self.is_by_unit() && revision.is_none() {
@@ -107,8 +123,35 @@ impl Pickup {
             self.take_failed(&mut closed);
         }
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
+        self.forget_superseded(&closed, &changes);
         self.doubt_removals(&mut changes);
-        self.start_if_any(changes, &closed, revision);
+        Some(ChangeSet { changes, closed, revision })
+    }
+
+    /// Begins once more what has to be done before anything new is: recovery that failed, and what the journal was not
+    /// told. Whether there is such a thing.
+    fn catches_up(&mut self) -> bool {
+        let is_behind = !self.is_recovered || !self.owed.is_empty();
+        if is_behind && !self.is_busy && self.pause_until.is_none() {
+            if self.is_recovered {
+                self.is_busy = true;
+                self.spawn_deployment(Plan::default(), Work::Settle);
+            } else {
+                self.spawn_recovery();
+            }
+        }
+        is_behind
+    }
+
+    /// What failed is over where the version that failed is not there any more, and what is there is live.
+    fn forget_superseded(&mut self, closed: &BTreeSet<UnitPath>, changes: &[Change]) {
+        let changed: BTreeSet<&UnitPath> = changes.iter().map(|change| &change.path).collect();
+        for unit in closed.iter().filter(|unit| !changed.contains(unit)) {
+            let wanted = self.wanted(unit).map(|content| content.digest());
+            if self.failures.get(unit).is_some_and(|failure| failure.record.digest != wanted) {
+                self.forgive(unit);
+            }
+        }
     }
 
     /// What failed is tried together with what is new.
@@ -118,20 +161,21 @@ impl Pickup {
     }
 
     /// A commit is a change set of its own: whoever made it meant each removal in it.
-    fn close_commit(&mut self, mut closed: BTreeSet<UnitPath>) {
+    fn close_commit(&mut self, mut closed: BTreeSet<UnitPath>) -> ChangeSet {
         self.take_failed(&mut closed);
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
+        self.forget_superseded(&closed, &changes);
         if self.config.on_removed == OnRemoved::Keep {
             changes.retain(|change| change.kind != ChangeKind::Removed);
         }
         let revision = self.revision_of_change();
-        self.start_if_any(changes, &closed, revision);
+        ChangeSet { changes, closed, revision }
     }
 
-    fn start_if_any(&mut self, mut changes: Vec<Change>, closed: &BTreeSet<UnitPath>, revision: Option<Arc<Revision>>) {
+    fn start_if_any(&mut self, ChangeSet { mut changes, closed, revision }: ChangeSet) {
         changes.retain(|change| !self.is_quarantined(change) && !self.is_refused_already(change));
         if changes.is_empty() {
-            for unit in closed {
+            for unit in &closed {
                 self.since.remove(unit);
             }
             return self.commit_is_live();
@@ -188,7 +232,7 @@ impl Pickup {
         self.spawn_deployment(plan, Work::Deploy { generation, origin, since, rollback, revision });
     }
 
-    fn plan(&self, changes: Vec<Change>, generation: u64, revision: Option<&Arc<Revision>>) -> Plan {
+    pub(super) fn plan(&self, changes: Vec<Change>, generation: u64, revision: Option<&Arc<Revision>>) -> Plan {
         let accept = |bound: &Bound| {
             let deployer = bound.deployer.clone();
             move |unit: &Unit| -> Verdict { deployer.accepts(unit) }

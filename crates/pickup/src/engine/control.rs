@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::{Engine, Inner, SyncOptions};
+use super::{Engine, Inner, PlanOptions, SyncOptions};
 use crate::control::{
     ExactPath, HISTORY_MAX, Lines, REQUEST_MAX, Request, Response, Socket, invalid, is_allowed, send,
 };
@@ -174,6 +174,9 @@ impl Door {
             Request::Sync { name, confirm_removals, until_final } => {
                 let options = SyncOptions { confirm_removals, until_final };
                 Response::Sync(engine.sync(name.as_deref(), options).await?)
+            }
+            Request::Plan { name, confirm_removals } => {
+                Response::Plan(engine.plan(name.as_deref(), PlanOptions { confirm_removals }).await?)
             }
             Request::Rollback { name, to } => Response::RolledBack { generation: engine.rollback(&name, to).await? },
             Request::Release { name } => {

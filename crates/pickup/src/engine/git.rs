@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Semaphore;
 
+mod aside;
 mod checks;
 mod clone;
 pub(super) mod commits;

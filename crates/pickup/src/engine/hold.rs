@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::pickup::{Failure, Known, Pickup};
+use super::pickup::{Failure, Known, Message, Pickup};
 use super::transaction::{GroupResult, Outcome};
 use crate::change::gather::Noted;
 use crate::change::{Content, compare};
@@ -23,12 +23,7 @@ impl Pickup {
         self.spawn_recovery();
         self.follow_remote();
         self.load_followed()?;
-        for file in self.shared.journal().known(&self.config.name)? {
-            if file.place.root < self.roots.len() && self.shared.store.contains(&file.digest) {
-                let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
-                self.known.insert(file.place, known);
-            }
-        }
+        self.load_known()?;
         self.rescan_all(now);
         let files = self.known.len();
         let directories = self.roots.iter().map(|root| root.directories).sum();
@@ -38,8 +33,36 @@ impl Pickup {
         Ok(())
     }
 
+    /// Loads the files that were seen before.
+    pub(super) fn load_known(&mut self) -> Result<()> {
+        for file in self.shared.journal().known(&self.config.name)? {
+            if file.place.root < self.roots.len() && self.shared.store.contains(&file.digest) {
+                let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
+                self.known.insert(file.place, known);
+            }
+        }
+        Ok(())
+    }
+
     /// Recovery is over: what the journal says is live, is.
     pub(super) fn recovered(&mut self, now: Instant, drifted: BTreeSet<UnitPath>) -> Result<()> {
+        self.load_live(now, &drifted)?;
+        if self.config.delete_after_pickup {
+            // What a crash left behind after it went live.
+            for unit in self.live.keys().cloned().collect::<Vec<_>>() {
+                self.delete_if_live(&unit);
+            }
+        }
+        self.note_differences(now);
+        self.note_lost_units(now);
+        if self.gathering.len() == 0 {
+            self.commit_is_live();
+        }
+        Ok(())
+    }
+
+    /// Loads what is live and what failed, and notes what has to be deployed once more.
+    pub(super) fn load_live(&mut self, now: Instant, drifted: &BTreeSet<UnitPath>) -> Result<()> {
         let name = &self.config.name;
         {
             let journal = self.shared.journal();
@@ -65,11 +88,12 @@ impl Pickup {
                 .collect();
         }
         let mut stale = self.stale_units()?;
+        self.recall_left_behind(now)?;
         if drifted.contains(&UnitPath::root()) {
             // A deployer that takes the pickup as a whole: all of it is to be deployed again.
             stale.extend(self.live.keys().cloned());
         }
-        for unit in stale.iter().chain(&drifted) {
+        for unit in stale.iter().chain(drifted) {
             // Live, but not with these deployers, or not as deployed.
             self.touched.insert(unit.clone());
             self.gathering.note(now, unit.clone(), Noted::Complete);
@@ -78,41 +102,55 @@ impl Pickup {
             self.gathering.note(now, unit, Noted::Complete);
         }
         self.is_recovered = true;
-        if self.config.delete_after_pickup {
-            // What a crash left behind after it went live.
-            for unit in self.live.keys().cloned().collect::<Vec<_>>() {
-                self.delete_if_live(&unit);
-            }
-        }
-        self.note_differences(now);
-        self.note_lost_units(now);
-        if self.gathering.len() == 0 {
-            self.commit_is_live();
-        }
         Ok(())
     }
 
     /// Units that some deployer has not got, or has by another configuration.
     fn stale_units(&self) -> Result<BTreeSet<UnitPath>> {
         let rows = self.shared.journal().live(&self.config.name)?;
-        let mut current: BTreeMap<&UnitPath, usize> = BTreeMap::new();
-        let is_current = |row: &crate::journal::LiveRow| {
-            self.deployers.iter().any(|bound| bound.name == row.deployer && bound.config_digest == row.config_digest)
-        };
-        for row in rows.iter().filter(|row| is_current(row)) {
-            *current.entry(&row.unit).or_default() += 1;
+        let (mut current, mut outdated) = (BTreeSet::new(), BTreeSet::new());
+        for row in &rows {
+            let Some(bound) = self.deployers.iter().find(|bound| bound.name == row.deployer) else { continue };
+            let is_latest = match self.live.get(&row.unit) {
+                Some(live) => row.digest == Some(live.digest()),
+                // A deployer that takes the pickup as a whole has a part in every generation.
+                None => Some(row.generation) == self.generation,
+            };
+            if !is_latest {
+                // It was left out of `deploy_to` for a while.
+                outdated.insert(&row.unit);
+            } else if bound.config_digest == row.config_digest {
+                current.insert(&row.unit);
+            }
         }
         let root = UnitPath::root();
-        let whole = current.get(&root).copied().unwrap_or(0);
-        let has_any = |unit: &UnitPath| current.get(unit).copied().unwrap_or(0) + whole > 0;
-        Ok(self.live.keys().filter(|unit| !has_any(unit)).cloned().collect())
+        let is_whole_current = current.contains(&root) && !outdated.contains(&root);
+        let is_stale = |unit: &&UnitPath| {
+            outdated.contains(unit) || outdated.contains(&root) || !(current.contains(unit) || is_whole_current)
+        };
+        Ok(self.live.keys().filter(is_stale).cloned().collect())
+    }
+
+    /// What a deployer that was left out of `deploy_to` for a while still has, although it is gone everywhere else: live
+    /// after all, until it is removed there, too.
+    fn recall_left_behind(&mut self, now: Instant) -> Result<()> {
+        for row in self.shared.journal().live(&self.config.name)? {
+            let is_bound = self.deployers.iter().any(|bound| bound.name == row.deployer);
+            if let (true, false, Some(content)) = (is_bound, self.live.contains_key(&row.unit), row.content)
+                && !row.unit.is_root()
+            {
+                self.gathering.note(now, row.unit.clone(), Noted::Complete);
+                self.live.insert(row.unit, content);
+            }
+        }
+        Ok(())
     }
 
     /// Makes generation `to` live again, or the one before the present one, and holds there.
     pub(super) fn roll_back(&mut self, to: Option<u64>, reply: oneshot::Sender<Result<u64>>) {
         if self.is_busy {
             // One at a time; it is taken up when the lane is free.
-            self.pending_rollback = Some((to, reply));
+            self.deferred.push(Message::Rollback { to, reply });
             return;
         }
         match self.prepare_rollback(to) {

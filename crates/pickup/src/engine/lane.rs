@@ -37,7 +37,7 @@ impl Pickup {
     pub(super) fn spawn_deployment(&mut self, plan: Plan, work: Work) {
         let (generation, origin) = match &work {
             Work::Deploy { generation, origin, .. } => (*generation, *origin),
-            Work::Recover => (0, Origin::Start),
+            Work::Recover | Work::Settle => (0, Origin::Start),
         };
         let mut report = self.report(work);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
@@ -64,7 +64,7 @@ impl Pickup {
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
             done.result = runtime.block_on(async {
-                finish_open(&shared, &config.name, &deployers).await?;
+                done.drifted = finish_open(&shared, &config.name, &deployers).await?;
                 for drift in observe_all(&shared, &config.name, &deployers).await? {
                     let (unit, deployer, found) = (drift.unit, drift.deployer, drift.found);
                     tracing::warn!(pickup = config.name, %unit, deployer, found, "not as it was deployed; it is deployed again");

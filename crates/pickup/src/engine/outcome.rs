@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::failures::TRANSIENT_MAX;
 use super::git::import::short;
-use super::pickup::{Done, Pickup, Work};
+use super::pickup::{Done, Message, Pickup, Work};
 use super::transaction::{GroupResult, Outcome, elapsed_ms};
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content};
@@ -26,10 +26,17 @@ impl Pickup {
         self.owed = done.owed;
         let result = match (done.work, done.result) {
             (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.drifted)),
+            (Work::Settle, result) => result.map(drop),
             (Work::Deploy { generation, origin, since, rollback, revision }, Ok(outcomes)) => {
                 self.applied(now, generation, &since, &outcomes, revision.as_ref());
                 if let (Some(reply), Origin::Rollback { to }) = (rollback, origin) {
                     self.answer_rollback(to, &outcomes, reply);
+                    if self.held.is_none() {
+                        // Some of it may have gone back, unit by unit; what is on disk is wanted again.
+                        for unit in &in_hand {
+                            self.gathering.note(now, unit.clone(), Noted::Complete);
+                        }
+                    }
                 }
                 Ok(())
             }
@@ -44,16 +51,42 @@ impl Pickup {
         };
         match result {
             Ok(()) => {
-                self.pause = Duration::ZERO;
                 if self.owed.is_empty() {
+                    self.pause = Duration::ZERO;
                     self.healed();
+                } else {
+                    let unwritten = "record the end of a deployment in the journal; it is tried again";
+                    self.put_off(&BTreeSet::new(), &Error::new(ErrorKind::Journal, unwritten));
                 }
             }
             Err(error) if error.kind() == ErrorKind::Cancelled => {}
-            Err(error) => self.put_off(&in_hand, &error),
+            Err(error) => {
+                self.put_off(&in_hand, &error);
+                self.refuse_deferred(&error);
+            }
         }
-        if let Some((to, reply)) = self.pending_rollback.take() {
-            self.roll_back(to, reply);
+        if self.is_recovered {
+            for message in std::mem::take(&mut self.deferred) {
+                self.answer(now, message);
+            }
+        }
+    }
+
+    /// Nobody waits for an answer until a disk has room again.
+    fn refuse_deferred(&mut self, cause: &Error) {
+        let refusal = || {
+            let action = format!("answer for {}, which is in trouble and tries again: {cause}", self.config.name);
+            Error::new(ErrorKind::Busy, action)
+        };
+        // Whoever asked may be gone: nobody to tell.
+        for message in std::mem::take(&mut self.deferred) {
+            match message {
+                Message::Rollback { reply, .. } => drop(reply.send(Err(refusal()))),
+                Message::Release(reply) => drop(reply.send(Err(refusal()))),
+                // All of it is tried again by itself.
+                Message::Retry { reply, .. } => drop(reply.send(0)),
+                other => self.deferred.push(other),
+            }
         }
     }
 
@@ -117,23 +150,42 @@ impl Pickup {
                     let kind = EventKind::RolledBack { units, generation, cause, output, retry_in };
                     self.shared.publish(&self.config.name, kind);
                 }
-                GroupResult::Stuck { cause, undo_errors } => {
-                    self.failed_for_good(outcome, cause, undo_errors);
-                    let units = outcome.changes.iter().map(|change| change.path.clone()).collect();
-                    tracing::error!(
-                        pickup = self.config.name,
-                        generation,
-                        cause,
-                        ?undo_errors,
-                        "stuck; somebody has to look"
-                    );
-                    let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
-                    let kind = EventKind::Stuck { units, generation, cause, undo_errors };
-                    self.shared.publish(&self.config.name, kind);
-                }
+                GroupResult::Stuck { .. } => self.stuck(now, generation, outcome),
             }
         }
         self.save_known();
+    }
+
+    /// Nobody knows what is live. Where that may pass, the change is tried again until it is live or could be taken back:
+    /// either says what is.
+    fn stuck(&mut self, now: Instant, generation: u64, outcome: &Outcome) {
+        let GroupResult::Stuck { deployer, cause, undo_errors, is_transient } = &outcome.result else { return };
+        let retry = if *is_transient {
+            let cause = format!("stuck: {cause}; and it could not be taken back yet: {}", undo_errors.join("; "));
+            self.failed(now, outcome, deployer, &cause, true)
+        } else {
+            self.failed_for_good(outcome, cause, undo_errors);
+            None
+        };
+        let units: Vec<UnitPath> = outcome.changes.iter().map(|change| change.path.clone()).collect();
+        // Should the former content come back, it differs in nothing from what was live, and is to be sent all the same.
+        self.touched.extend(units.iter().filter(|unit| self.live.contains_key(*unit)).cloned());
+        let name = &self.config.name;
+        let retry_in = retry.map(|retry| elapsed_ms(now, retry));
+        let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
+        if retry_in.is_some() {
+            tracing::error!(
+                pickup = name,
+                generation,
+                cause,
+                ?undo_errors,
+                retry_in_ms = retry_in,
+                "stuck; it is tried again"
+            );
+        } else {
+            tracing::error!(pickup = name, generation, cause, ?undo_errors, "stuck; somebody has to look");
+        }
+        self.shared.publish(name, EventKind::Stuck { units, generation, cause, undo_errors, retry_in });
     }
 
     fn went_live(

@@ -16,6 +16,7 @@ use super::git::import::Delivery;
 use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
 use super::links::Links;
+use super::planned::{PlanOptions, PlanReport};
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, SyncReport};
 use super::transaction::{Outcome, Owed};
@@ -54,6 +55,11 @@ pub(super) enum Message {
     /// A commit is in the content store, or could not be brought there.
     Imported(Delivery),
     Status(oneshot::Sender<PickupStatus>),
+    /// Say what a `Sync` would do.
+    Plan {
+        options: PlanOptions,
+        reply: oneshot::Sender<Result<PlanReport>>,
+    },
     Explain(PathBuf, oneshot::Sender<Option<Explanation>>),
     Rollback {
         to: Option<u64>,
@@ -97,6 +103,8 @@ pub(super) struct Done {
 pub(super) enum Work {
     /// Recovery and observation at start.
     Recover,
+    /// Nothing but to write down what could not be written before.
+    Settle,
     Deploy {
         generation: u64,
         origin: Origin,
@@ -117,7 +125,7 @@ pub(super) struct Known {
 }
 
 /// One of the `pickup_from` directories.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Root {
     /// As configured, absolute.
     pub path: PathBuf,
@@ -127,6 +135,8 @@ pub(super) struct Root {
     pub directories: usize,
     /// Why it is polled, if it is.
     pub polling: Option<String>,
+    /// Who else may write to it, if anybody may.
+    pub exposed: Option<String>,
     /// Whether all of it was listed since it is there: what a later listing misses went before our eyes.
     pub is_listed: bool,
     /// Whether it is a bare repository in the state directory, and no directory of files.
@@ -229,7 +239,8 @@ pub(super) struct Pickup {
     /// What no deployer takes, as it was then.
     pub unrouted: BTreeMap<UnitPath, Content>,
     pub held: Option<u64>,
-    pub pending_rollback: Option<(Option<u64>, oneshot::Sender<Result<u64>>)>,
+    /// What was asked for before it was known what is live, or while the lane was busy; in order.
+    pub deferred: Vec<Message>,
     pub owed: Vec<Owed>,
     pub is_busy: bool,
     /// What the lane works on.
@@ -338,8 +349,14 @@ impl Pickup {
         !self.is_busy && self.held.is_none() && self.pause_until.is_none()
     }
 
-    fn answer(&mut self, now: Instant, message: Message) {
+    pub(super) fn answer(&mut self, now: Instant, message: Message) {
         match message {
+            // What was live and what failed is not known yet, or somebody was there before.
+            message @ (Message::Rollback { .. } | Message::Release(_) | Message::Retry { .. })
+                if !self.is_recovered || !self.deferred.is_empty() =>
+            {
+                self.deferred.push(message);
+            }
             Message::Sync { confirm_removals, reply, until_final } => {
                 self.is_confirmed |= confirm_removals;
                 if confirm_removals {
@@ -356,6 +373,7 @@ impl Pickup {
             Message::Done(_) => {}
             // A caller that gave up waiting is no error, here and below.
             Message::Status(reply) => drop(reply.send(self.status())),
+            Message::Plan { options, reply } => self.rehearse_beside(options, reply),
             Message::Explain(path, reply) => drop(reply.send(self.explain(&path))),
             Message::Rollback { to, reply } => self.roll_back(to, reply),
             Message::Release(reply) => drop(reply.send(self.release(now))),

@@ -1,5 +1,7 @@
 //! After a crash: what was intended and not committed is taken back, what was committed is finished.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::shared::{Bound, Shared};
@@ -14,8 +16,9 @@ use crate::plan::Step;
 const CAUSE: &str = "the engine stopped in the middle of it";
 
 /// Finishes or takes back every deployment of `pickup` that a crash cut off; newest first, so that each revert finds
-/// what it left.
-pub(super) async fn finish_open(shared: &Shared, pickup: &str, deployers: &[Bound]) -> Result<()> {
+/// what it left. Gives the units of which nobody knows what is live: they are to be deployed again.
+pub(super) async fn finish_open(shared: &Shared, pickup: &str, deployers: &[Bound]) -> Result<BTreeSet<UnitPath>> {
+    let mut stuck = BTreeSet::new();
     let open: Vec<OpenDeployment> =
         shared.journal().open_deployments()?.into_iter().filter(|open| open.pickup == pickup).collect();
     for deployment in open.into_iter().rev() {
@@ -35,6 +38,7 @@ pub(super) async fn finish_open(shared: &Shared, pickup: &str, deployers: &[Boun
                     } else {
                         tracing::error!(pickup, ?errors, "a deployment that was cut off cannot be taken back in full");
                         journal.stuck(deployment.id, at, CAUSE, &errors, now)?;
+                        stuck.extend(group.steps.iter().map(|step| step.unit.path.clone()));
                     }
                 }
                 GroupState::Committed => {
@@ -47,7 +51,7 @@ pub(super) async fn finish_open(shared: &Shared, pickup: &str, deployers: &[Boun
         shared.journal().finish(deployment.id, shared.now_ms())?;
         shared.sweep_scratch(pickup, deployment.generation);
     }
-    Ok(())
+    Ok(stuck)
 }
 
 async fn take_back(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) -> Vec<String> {

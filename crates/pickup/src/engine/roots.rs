@@ -8,6 +8,7 @@ use super::links;
 use super::pickup::{Pickup, Root, RootState};
 use crate::change::gather::Noted;
 use crate::config::WatchMode;
+use crate::config::exposure::exposure;
 use crate::event::EventKind;
 use crate::path::UnitPath;
 use crate::source::mount::{Events, filesystem_sends_events, real_root};
@@ -83,6 +84,7 @@ impl Pickup {
         loop {
             self.anchor(root);
             let state = resolve(&self.roots[root].path);
+            self.look_who_may_write(root);
             if state == self.roots[root].state {
                 return;
             }
@@ -117,6 +119,17 @@ impl Pickup {
                 }
             }
         }
+    }
+
+    /// Warns if others than our user may write to the root, once for each of its states.
+    fn look_who_may_write(&mut self, root: usize) {
+        let found = exposure(&self.roots[root].path).map(|found| found.advice());
+        let root = &mut self.roots[root];
+        if let Some(reason) = found.as_ref().filter(|_| root.exposed != found) {
+            let directory = root.path.display().to_string();
+            tracing::warn!(pickup = self.config.name, directory, reason, "others may write to the pickup directory");
+        }
+        root.exposed = found;
     }
 
     /// Why the root is polled, if it is.
@@ -237,9 +250,12 @@ impl Pickup {
             }
             listed.insert(place);
         }
-        let known_below = self.known.range(top.clone()..).map(|(place, _)| place);
-        let missing: Vec<Place> = known_below
-            .take_while(|place| place.root == root && place.path.starts_with(&top.path))
+        let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
+        let known_below = self.known.range(top.clone()..).map(|(place, _)| place).take_while(is_below);
+        // A file that was waited for goes without a word where nothing tells of it.
+        let waited_for = self.settle.pending().map(|(place, _)| place).filter(is_below);
+        let missing: BTreeSet<Place> = known_below
+            .chain(waited_for)
             .filter(|place| !listed.contains(place))
             // What cannot be listed is not gone.
             .filter(|place| !walked.unreadable.iter().any(|(directory, _)| place.path.starts_with(directory)))
@@ -339,6 +355,7 @@ impl Root {
             unwatched: BTreeSet::new(),
             directories: 0,
             polling: None,
+            exposed: None,
             is_listed: false,
             is_mirror: false,
         }

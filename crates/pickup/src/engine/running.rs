@@ -70,13 +70,16 @@ impl Running {
     /// Takes out what does not run under `config`, told to stop; it has to be [joined](Ended::join) before
     /// [`start_missing`](Self::start_missing).
     pub(super) fn end_changed(&mut self, config: &Config) -> Ended {
-        self.end(config, |name| {
-            let pickup = config.pickups.get(name).filter(|pickup| pickup.enabled);
+        let broken = config.broken_pickups();
+        self.end(config, |former| {
+            let pickup = config.pickups.get(&former.name).filter(|pickup| pickup.enabled);
+            // A mistake is no order to stop what runs.
+            let pickup = pickup.or(broken.contains(former.name.as_str()).then_some(former));
             End::Entry { successors: pickup.map(|pickup| pickup.deploy_to.clone()).unwrap_or_default() }
         })
     }
 
-    fn end(&mut self, config: &Config, end: impl Fn(&str) -> End) -> Ended {
+    fn end(&mut self, config: &Config, end: impl Fn(&PickupConfig) -> End) -> Ended {
         let is_same = |name: &String, entry: &Entry| {
             let pickup = config.pickups.get(name).filter(|pickup| pickup.enabled);
             pickup.is_some_and(|pickup| *pickup == *entry.config && deployers_of(config, pickup) == entry.deployers)
@@ -84,7 +87,7 @@ impl Running {
         let ending: Vec<String> =
             self.entries.iter().filter(|(name, entry)| !is_same(name, entry)).map(|(name, _)| name.clone()).collect();
         let ended = Ended(ending.iter().filter_map(|name| Some((name.clone(), self.entries.remove(name)?))).collect());
-        ended.0.iter().for_each(|(name, entry)| entry.inbox.message(Message::Stop(end(name.as_str()))));
+        ended.0.values().for_each(|entry| entry.inbox.message(Message::Stop(end(&entry.config))));
         ended
     }
 
@@ -165,12 +168,12 @@ impl Running {
     }
 }
 
-fn deployers_of(config: &Config, pickup: &PickupConfig) -> Vec<DeployerConfig> {
+pub(super) fn deployers_of(config: &Config, pickup: &PickupConfig) -> Vec<DeployerConfig> {
     pickup.deploy_to.iter().filter_map(|name| config.deployers.get(name).cloned()).collect()
 }
 
 /// Entries that are configured and do not run: broken ones, and those that are switched off.
-fn idle(config: &Config) -> BTreeMap<String, (State, String)> {
+pub(super) fn idle(config: &Config) -> BTreeMap<String, (State, String)> {
     let mut idle = BTreeMap::new();
     for problem in config.problems.iter().filter(|problem| problem.severity == Severity::Error) {
         if let Some(name) = problem.section.strip_prefix("hot-deploy.user.")
@@ -244,14 +247,14 @@ impl Entry {
 }
 
 /// The deployers of an entry, in the order of `deploy_to`.
-fn bind(
+pub(super) fn bind(
     shared: &Shared,
     registered: &Registered,
     config: &PickupConfig,
     deployers: &[DeployerConfig],
     reporter: impl Fn(&str) -> Reporter,
 ) -> Result<Vec<Bound>> {
-    let site = Site { state_dir: &shared.state_dir, module_probe: shared.module_probe.as_deref() };
+    let site = Site { state_dir: &shared.real_dir, module_probe: shared.module_probe.as_deref() };
     // Everything that decides where and how things are put; not how often it is tried, or how it is verified.
     let kinds: Vec<_> = deployers.iter().map(|deployer| (&deployer.name, &deployer.kind)).collect();
     let description = format!("{:?} {kinds:?}", config.deploy_to);
@@ -309,15 +312,15 @@ fn glob_set(patterns: &[String]) -> Result<GlobSet> {
 }
 
 /// What a pickup is made of.
-struct Parts {
-    shared: Arc<Shared>,
-    config: Arc<PickupConfig>,
-    bound: Arc<[Bound]>,
-    inbox: Arc<Inbox<Message>>,
+pub(super) struct Parts {
+    pub shared: Arc<Shared>,
+    pub config: Arc<PickupConfig>,
+    pub bound: Arc<[Bound]>,
+    pub inbox: Arc<Inbox<Message>>,
     /// Held by the lane while it works: a pickup that starts again after a panic waits for its former lane.
-    turn: Arc<Mutex<()>>,
+    pub turn: Arc<Mutex<()>>,
     /// How often it started.
-    starts: AtomicU64,
+    pub starts: AtomicU64,
 }
 
 /// The directories of an entry; for a mirror, one root that is on no disk.
@@ -350,7 +353,7 @@ impl Parts {
         }
     }
 
-    fn pickup(&self, subscriber: Subscriber) -> Result<Pickup> {
+    pub(super) fn pickup(&self, subscriber: Subscriber) -> Result<Pickup> {
         let Self { shared, config, bound, inbox, turn, starts } = self;
         let probe =
             Probe::on_this_thread().map_err(|error| Error::new(ErrorKind::Io, "block SIGIO").caused_by(error))?;
@@ -390,7 +393,7 @@ impl Parts {
             failures: BTreeMap::new(),
             unrouted: BTreeMap::new(),
             held: None,
-            pending_rollback: None,
+            deferred: Vec::new(),
             owed: Vec::new(),
             is_busy: false,
             in_hand: BTreeSet::new(),

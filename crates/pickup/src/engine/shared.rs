@@ -45,7 +45,10 @@ pub(super) struct Bound {
 }
 
 pub(super) struct Shared {
+    /// Where everything is written.
     pub state_dir: PathBuf,
+    /// Where deployers keep what is their own: the state directory, and in a rehearsal that of the real engine.
+    pub real_dir: PathBuf,
     pub journal: Mutex<Journal>,
     pub store: Store,
     pub watcher: Watcher,
@@ -87,9 +90,14 @@ impl Shared {
     pub(super) fn context_of(&self, pickup: &str, generation: u64, deployer: &Bound, timeout: Duration) -> Context {
         let name = file_name(&deployer.name);
         let scratch = self.scratch(pickup, generation).join(&name);
-        let home = self.state_dir.join("deployers").join(file_name(pickup)).join(name);
+        let home = self.homes(pickup).join(name);
         let cx = Context::new(scratch, self.now(), timeout).cancelled_by(&self.cancel);
         cx.at_home(home, deployer.reporter.clone())
+    }
+
+    /// The directory with the homes of the deployers of `pickup`.
+    pub(super) fn homes(&self, pickup: &str) -> PathBuf {
+        self.real_dir.join("deployers").join(file_name(pickup))
     }
 
     fn scratch(&self, pickup: &str, generation: u64) -> PathBuf {

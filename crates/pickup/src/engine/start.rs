@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::aside;
 use super::follow::Followed;
 use super::git::Repositories;
 use super::running::Running;
 use super::shared::{Clock, Shared};
 use super::{Engine, Inner, log_problem};
 use crate::capture::store::Store;
+use crate::capture::store::hook::{Hook as StoreHook, StoreWrite};
+use crate::config::exposure::exposure;
 use crate::config::{Config, Surroundings};
 use crate::deploy::Deployer;
 use crate::deploy::dynamic::DynDeployer;
@@ -29,13 +32,15 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// An engine that is not started yet.
 pub struct Builder {
-    config: Config,
+    pub(super) config: Config,
     events: Publisher,
-    registered: BTreeMap<String, Arc<dyn DynDeployer>>,
+    pub(super) registered: BTreeMap<String, Arc<dyn DynDeployer>>,
     follow: Option<(PathBuf, Surroundings)>,
-    module_probe: Option<Vec<OsString>>,
+    pub(super) module_probe: Option<Vec<OsString>>,
     hook: Option<Hook>,
+    store_hook: Option<StoreHook>,
     git_worker: GitWorker,
+    pub(super) git_worker: GitWorker,
 }
 
 impl Builder {
@@ -47,6 +52,7 @@ impl Builder {
             follow: None,
             module_probe: None,
             hook: None,
+            store_hook: None,
             git_worker: GitWorker::InProcess,
         }
     }
@@ -96,6 +102,15 @@ impl Builder {
         self
     }
 
+    /// Calls `hook` before each step that writes to the content store, with a word for it: `create` a temporary, `write`
+    /// into it, `rename` it to its place, `remove` what nobody refers to. Its error is that of the step, and half of a
+    /// small file is written where `write` fails: for tests of a full or broken disk.
+    #[must_use]
+    pub fn on_store_write(mut self, hook: impl Fn(&str) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
+        self.store_hook = Some(StoreHook::new(move |step: StoreWrite| hook(step.as_str())));
+        self
+    }
+
     /// Starts the engine on the current tokio runtime. It watches when this returns, and deploys what is there.
     ///
     /// # Errors
@@ -121,8 +136,11 @@ impl Builder {
         let lock = lock(&state_dir)?;
         let now_ms = (clock.wall)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
         let (journal, opened) = Journal::open(&state_dir, self.hook, i64::try_from(now_ms).unwrap_or(i64::MAX))?;
+        let store = Store::open(&state_dir.join("store"), self.config.settings.store_max)?.with_hook(self.store_hook);
         let store = Store::open(&state_dir.join("store"), self.config.settings.store_max)?;
+        aside::sweep(&state_dir);
         let shared = Arc::new(Shared {
+            real_dir: state_dir.clone(),
             state_dir,
             journal: Mutex::new(journal),
             store,
@@ -152,6 +170,8 @@ impl Builder {
             _lock: lock,
         }));
         make_default(&self.config);
+        #[cfg(target_os = "linux")]
+        super::unclaimed::stop(&engine.0.shared, &engine.0.registered, &self.config);
         engine.state().start_missing(&engine.0.shared, &engine.0.registered, &self.config);
         Ok((engine, followed))
     }
@@ -191,6 +211,16 @@ fn private_directory(path: &Path) -> Result<PathBuf> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(path).doing("make the state directory", path)?;
+    match exposure(path) {
+        Some(found) if found.is_grave() => {
+            // Whoever may write there may exchange what was judged for what is deployed.
+            return Err(Error::new(ErrorKind::Config, "use the state directory").at(path).caused_by(found.advice()));
+        }
+        Some(found) => {
+            tracing::warn!(path = %path.display(), reason = found.advice(), "others may write to the state directory")
+        }
+        None => {}
+    }
     std::path::absolute(path).doing("resolve", path)
 }
 

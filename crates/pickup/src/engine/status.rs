@@ -118,6 +118,8 @@ pub struct RootStatus {
     pub polling: Option<String>,
     /// How many directories could not be watched and are polled.
     pub unwatched: usize,
+    /// Who else may write to it and so decides what is deployed, if anybody may; and the way out.
+    pub exposed: Option<String>,
 }
 
 /// A path and what there is to say about it.
@@ -327,5 +329,6 @@ fn root_status(root: &super::pickup::Root) -> RootStatus {
         directories: root.directories,
         polling: root.polling.clone(),
         unwatched: root.unwatched.len(),
+        exposed: root.exposed.clone(),
     }
 }

@@ -34,38 +34,43 @@ pub(super) enum GroupResult {
     Applied(Vec<String>),
     /// Taken back: what was live before is live again.
     RolledBack { deployer: String, cause: String, output: String, is_transient: bool },
-    /// Not taken back in full.
-    Stuck { cause: String, undo_errors: Vec<String> },
+    /// Not taken back in full. `is_transient` if whatever keeps it from being taken back may pass.
+    Stuck { deployer: String, cause: String, undo_errors: Vec<String>, is_transient: bool },
     /// No deployer took it.
     Refused,
 }
 
-/// A revert that could not be recorded yet. Until it is, nothing new may begin: recovery would take back too much.
+/// What could not be recorded yet. Until it is, nothing new may begin: recovery would take back too much.
 #[derive(Clone, Debug)]
-pub(super) struct Owed {
-    id: DeploymentId,
-    group: usize,
-    cause: String,
+pub(super) enum Owed {
+    /// A group was taken back.
+    Revert { id: DeploymentId, group: usize, cause: String },
+    /// It could not be.
+    Stick { id: DeploymentId, group: usize, cause: String, undo_errors: Vec<String> },
+    /// These groups were retired, and with them the deployment ended.
+    End { id: DeploymentId, retired: Vec<usize> },
 }
 
 /// One group on its way.
-struct Progress {
-    group: Group,
+pub(super) struct Progress {
+    pub group: Group,
     /// The receipts of what is live before, by step.
     old: Vec<Option<Value>>,
     staged: Vec<Option<Value>>,
     live: Vec<Option<Value>>,
     /// How many steps were begun with activate or remove.
     begun: usize,
-    failure: Option<Failure>,
+    pub failure: Option<Failure>,
     undo_errors: Vec<String>,
+    /// One of them does not pass by itself.
+    is_undo_final: bool,
     is_committed: bool,
 }
 
-struct Failure {
-    deployer: String,
-    cause: String,
-    output: String,
+pub(super) struct Failure {
+    pub deployer: String,
+    pub cause: String,
+    pub output: String,
     is_transient: bool,
 }
 
@@ -109,10 +114,36 @@ impl Transaction<'_> {
         Ok(outcomes)
     }
 
+    /// Asks the deployers what they object to, as [`carry_out`](Self::carry_out) does first, and does no more.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub(super) async fn rehearse(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
+        let mut groups = self.prepare(groups)?;
+        for group in &mut groups {
+            self.check(group).await;
+        }
+        Ok(groups)
+    }
+
     fn settle_debts(&mut self) -> Result<()> {
-        while let Some(owed) = self.owed.last() {
-            self.shared.journal().reverted(owed.id, owed.group, &owed.cause, "", self.shared.now_ms())?;
-            self.owed.pop();
+        let mut journal = self.shared.journal();
+        while let Some(owed) = self.owed.first_mut() {
+            let now = self.shared.now_ms();
+            match owed {
+                Owed::Revert { id, group, cause } => journal.reverted(*id, *group, cause, "", now)?,
+                Owed::Stick { id, group, cause, undo_errors } => {
+                    journal.stuck(*id, *group, cause, undo_errors, now)?;
+                }
+                Owed::End { id, retired } => {
+                    if !retired.is_empty() {
+                        journal.retired(*id, retired)?;
+                        retired.clear();
+                    }
+                    journal.finish(*id, now)?;
+                }
+            }
+            self.owed.remove(0);
         }
         Ok(())
     }
@@ -284,6 +315,7 @@ impl Transaction<'_> {
             };
             if let Err(error) = result {
                 progress.undo_errors.push(format!("{}: {error}", step.deployer));
+                progress.is_undo_final |= !error.is_transient();
             }
         }
     }
@@ -323,12 +355,17 @@ impl Transaction<'_> {
             if progress.failure.is_none() {
                 self.undo(progress).await;
             }
-            self.owed.push(Owed { id, group: at, cause: error.to_string() });
+            let cause = error.to_string();
+            self.owed.push(match progress.undo_errors.as_slice() {
+                [] => Owed::Revert { id, group: at, cause },
+                errors => Owed::Stick { id, group: at, cause, undo_errors: errors.to_vec() },
+            });
         }
+        self.retire(id, groups).await;
     }
 
     /// Lets go of the old versions. A failure here harms nobody: the new version is live and recorded.
-    async fn retire(&self, id: DeploymentId, groups: &mut [Progress]) {
+    async fn retire(&mut self, id: DeploymentId, groups: &mut [Progress]) {
         let mut retired = Vec::new();
         for (at, progress) in groups.iter().enumerate().filter(|(_, progress)| progress.is_committed).rev() {
             for (step, (staged, old)) in progress.group.steps.iter().zip(progress.staged.iter().zip(&progress.old)) {
@@ -340,10 +377,9 @@ impl Transaction<'_> {
             }
             retired.push(at);
         }
-        let journal = &mut *self.shared.journal();
-        let recorded = if retired.is_empty() { Ok(()) } else { journal.retired(id, &retired) };
-        if let Err(error) = recorded.and_then(|()| journal.finish(id, self.shared.now_ms())) {
-            // Recovery retires once more; every phase is idempotent.
+        self.owed.push(Owed::End { id, retired });
+        if let Err(error) = self.settle_debts() {
+            // Should we stop before it is, recovery retires once more; every phase is idempotent.
             tracing::warn!(pickup = self.pickup, %error, "the deployment is live, but its end is not recorded");
         }
         if let Some(step) = groups.first().and_then(|progress| progress.group.steps.first()) {
@@ -356,7 +392,18 @@ impl Progress {
     fn new(group: Group, old: Vec<Option<Value>>) -> Self {
         let none = || vec![None; group.steps.len()];
         let (staged, live) = (none(), none());
-        Self { group, old, staged, live, begun: 0, failure: None, undo_errors: Vec::new(), is_committed: false }
+        let undo_errors = Vec::new();
+        Self {
+            group,
+            old,
+            staged,
+            live,
+            begun: 0,
+            failure: None,
+            undo_errors,
+            is_undo_final: false,
+            is_committed: false,
+        }
     }
 
     fn fail(&mut self, at: usize, error: &Error, output: String) {
@@ -382,7 +429,12 @@ impl Progress {
                 output: failure.output,
                 is_transient: failure.is_transient,
             },
-            Some(failure) => GroupResult::Stuck { cause: failure.cause, undo_errors: self.undo_errors },
+            Some(failure) => GroupResult::Stuck {
+                deployer: failure.deployer,
+                cause: failure.cause,
+                undo_errors: self.undo_errors,
+                is_transient: !self.is_undo_final,
+            },
         };
         Outcome { changes: self.group.changes, result }
     }

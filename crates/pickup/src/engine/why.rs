@@ -209,7 +209,7 @@ pub(super) fn described(content: &Content) -> String {
 }
 
 impl super::pickup::Failure {
-    fn sentence(&self) -> String {
+    pub(super) fn sentence(&self) -> String {
         let next = match self.retry {
             Some(_) => "it is tried again by itself",
             None => "it is quarantined until it changes, or until `pickupd retry`",

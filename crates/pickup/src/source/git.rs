@@ -7,9 +7,12 @@
 use serde::{Deserialize, Serialize};
 
 pub(crate) mod barrier;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 pub(crate) mod import;
 pub(crate) mod listing;
 pub(crate) mod peek;
+pub(crate) mod seed;
 mod status;
 pub(crate) mod transport;
 pub(crate) mod worker;

@@ -38,9 +38,9 @@ impl Probe {
         Lease::on_this_thread().map(|lease| Self { lease })
     }
 
-    /// Whether somebody has the file at `path` open for writing.
+    /// Whether somebody has the file at `path` open for writing. Never waits, whatever lies there.
     pub(crate) fn writer(&self, path: &Path) -> Writer {
-        File::open(path).map_or(Writer::Unknown, |file| self.lease.writer_of(&file))
+        open_no_follow(path).map_or(Writer::Unknown, |file| self.lease.writer_of(&file))
     }
 
     /// Looks at `place` below `root`, a real path. Where the fingerprint is still `known`, the structure is not judged

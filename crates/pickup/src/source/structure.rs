@@ -10,6 +10,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use super::Shape;
 
 mod elf;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod gzip;
 mod tar;
 #[cfg(test)]

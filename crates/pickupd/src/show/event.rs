@@ -46,8 +46,9 @@ fn sentence(kind: &EventKind) -> String {
             };
             format!("failed {}: {cause}; {next}", named(units))
         }
-        EventKind::Stuck { units, cause, undo_errors, .. } => {
-            format!("stuck with {}: {cause}; taking it back: {}", named(units), undo_errors.join("; "))
+        EventKind::Stuck { units, cause, undo_errors, retry_in, .. } => {
+            let next = retry_in.map_or(String::new(), |_| "; it is tried again".to_owned());
+            format!("stuck with {}: {cause}; taking it back: {}{next}", named(units), undo_errors.join("; "))
         }
         EventKind::Refused { unit, deployer, reason } => format!("{deployer} refused {unit}: {reason}"),
         EventKind::RemovalsPaused { units, doubt } => {
@@ -90,6 +91,7 @@ fn sentence(kind: &EventKind) -> String {
 
 fn instance(happening: &Happening) -> String {
     match happening {
+        Happening::Unclaimed { pid } => format!("process {pid} belongs to no entry any more and is stopped"),
         Happening::Started { pid } => format!("process {pid} started"),
         Happening::Activated { pid, .. } => format!("process {pid} serves"),
         Happening::Health { pid, memory, load, processes } => {

@@ -95,6 +95,9 @@ impl Details<'_> {
             // A mirror is on no disk that could be watched.
             self.line("watching", &format!("{directory} ({})", directories(root.directories)));
         }
+        if let Some(reason) = &root.exposed {
+            self.line("exposed", &format!("{directory}: {}", visible(reason)));
+        }
         if root.unwatched > 0 {
             let unwatched = directories(root.unwatched);
             self.line("polling", &format!("{unwatched} below {directory}, which cannot be watched"));

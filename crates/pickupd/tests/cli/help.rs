@@ -92,6 +92,12 @@ fn help_of_run() {
               When to use colours: auto (on a terminal, unless NO_COLOR is set), always or never
               [default: auto]
 
+          --dry-run
+              With --once: print what would be deployed, and do nothing of it
+
+          --json
+              With --dry-run: write JSON, for programs
+
           --log <FILTER>
               What to log instead of what `log` in the configuration says, such as `debug`
 
@@ -103,6 +109,7 @@ fn help_of_run() {
       pickupd run --config /etc/pickup.conf    the daemon, with this configuration
       pickupd run ./incoming --into ./live     no configuration: watch one, copy into the other
       pickupd run --once                       deploy what is there, then exit
+      pickupd run --once --dry-run             say what that would deploy, and do nothing
     [exit code 0]
     ");
 }
@@ -122,14 +129,16 @@ fn help_of_sync() {
       -c, --config <FILE>     The configuration [default: ./pickup.conf if there is one, else one entry
                               for ./pickup/incoming/services/]
           --confirm-removals  Carry out removals that are held back because so much vanished at once
-          --json              Write JSON, for programs
+          --dry-run           Print what would be deployed, and do nothing of it
           --state-dir <DIR>   The state directory, whatever the configuration says
           --color <WHEN>      When to use colours: auto (on a terminal, unless NO_COLOR is set), always
                               or never [default: auto]
+          --json              Write JSON, for programs
       -h, --help              Print help (see more with '--help')
 
     Examples:
       pickupd sync                                every entry
+      pickupd sync --dry-run                      what that would deploy, and what would wait
       pickupd sync my.code --confirm-removals     one entry; yes, all those files are meant to be gone
     [exit code 0]
     ");
@@ -149,7 +158,10 @@ fn completions_are_made_for_every_shell() {
     let sandbox = Sandbox::empty();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
         let script = sandbox.run(&["completions", shell]);
-        assert!(script.contains("rollback") && script.ends_with("[exit code 0]"), "{shell}: {script}");
+        assert!(
+            script.contains("dry-run") && script.contains("rollback") && script.ends_with("[exit code 0]"),
+            "{shell}: {script}"
+        );
     }
 }
 
@@ -158,6 +170,10 @@ fn manual_pages_are_made_for_every_command() {
     let sandbox = Sandbox::empty();
     assert!(sandbox.run(&["man"]).contains(".TH pickupd 1"));
     assert_eq!(sandbox.run(&["man", "--dir", "pages"]), "[exit code 0]");
+    for page in ["run", "sync"] {
+        let text = std::fs::read_to_string(sandbox.path(&format!("pages/pickupd-{page}.1"))).unwrap();
+        assert!(text.contains("dry\\-run"), "{text}");
+    }
     let mut pages: Vec<String> = std::fs::read_dir(sandbox.path("pages"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

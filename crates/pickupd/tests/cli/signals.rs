@@ -15,6 +15,30 @@ fn once_deploys_what_is_there_and_exits() {
 }
 
 #[test]
+fn a_dry_run_prints_the_plan_and_does_nothing() {
+    let sandbox = Sandbox::new();
+    sandbox.file("in/a.py", "one");
+    let plan = ["run", "--once", "--dry-run"];
+    assert_shown!(sandbox, sandbox.run(&plan), @r"
+    code  ready
+      generation 1
+        added  a.py  3 B    to default
+    a dry run: nothing was done
+    [exit code 0]
+    ");
+    assert!(!sandbox.path("out").exists() && !sandbox.path("state").exists());
+    std::fs::create_dir_all(sandbox.path("out/a.py/in-the-way")).unwrap();
+    assert_shown!(sandbox, sandbox.run(&plan), @r"
+    code  not all can be deployed
+      generation 1
+        added  a.py  3 B    to default
+        objection  cannot default: replace [dir]/out/a.py, which is a directory
+    a dry run: nothing was done
+    [exit code 1]
+    ");
+}
+
+#[test]
 fn once_exits_1_if_anything_failed() {
     let sandbox = Sandbox::empty();
     let entry = "[hot-deploy.user.code]\npickup_from = \"in\"\ndeploy_to = \"judge\"\n";

@@ -89,8 +89,10 @@ fn usage_errors_exit_2() {
     For more information, try '--help'.
     [exit code 2]
     ");
-    let cases: [&[&str]; 6] = [
+    let cases: [&[&str]; 8] = [
         &[],
+        &["run", "--dry-run"],
+        &["run", "--once", "--json"],
         &["run", "in"],
         &["run", "--into", "out"],
         &["run", "in", "--into", "out", "--config", "pickup.conf"],

@@ -26,6 +26,7 @@ fn every_key_is_read_and_written_back() {
         "into = '/srv/{pickup}'\nlisten = { a = '[::1]:80', b = 'unix:/run/{pickup}.sock' }\nready = 'line:up and \"ready\"'
         start_timeout = '2s'\nprobation = '0s'\ndrain_signal = 'QUIT'\ndrain_timeout = '3s'\noverlap = false
         env = { A = 'b' }\nuser = 'web:www'\nlimits = { nofile = 1024, as = '1GiB' }\nrestart_max = 0\nwatchdog = '9s'
+        health_interval = '3s'
         keep_running = true",
     );
     assert_eq!(config.listen["a"], ListenAddress::Tcp("[::1]:80".parse().unwrap()));
@@ -34,6 +35,7 @@ fn every_key_is_read_and_written_back() {
     assert_eq!((config.drain_signal, config.overlap), (DrainSignal::Quit, false));
     assert_eq!(config.limits[&Limit::As], 1 << 30);
     assert_eq!(config.watchdog, Some(Duration::from_secs(9)));
+    assert_eq!(config.health_interval, Duration::from_secs(3));
     assert_eq!(config.user.as_deref(), Some("web:www"));
 }
 

@@ -107,6 +107,51 @@ fn verify_check() -> impl Strategy<Value = VerifyCheck> {
     ]
 }
 
+fn ready() -> impl Strategy<Value = Ready> {
+    prop_oneof![
+        Just(Ready::Notify),
+        verify_check().prop_map(Ready::Check),
+        "[ -~é]{0,6}[a-z]".prop_map(Ready::Line),
+        span().prop_map(Ready::After),
+    ]
+}
+
+fn process(name: &str) -> impl Strategy<Value = ProcessConfig> + use<> {
+    let (into, socket) = (format!("/out/{name}/{{pickup}}"), format!("/run/{name} {{pickup}}/"));
+    let command = ("[a-z/ ]{1,4}[a-z]", texts("[ -~é\t]{0,6}", 0));
+    let listen = prop::collection::btree_map("[a-zA-Z_.-]{1,5}", "[a-z é$]{0,3}", 0..3);
+    let env = prop::collection::btree_map("[A-Za-z_. ]{1,5}", "[ -~\n]{0,6}", 0..3);
+    let limit = prop::sample::select(process::LIMITS.to_vec()).prop_map(|(_, limit)| limit);
+    let limits = prop::collection::btree_map(limit, any::<u64>(), 0..3);
+    let user = prop::option::of("[a-z]{1,3}(:[a-z]{1,3})?");
+    let signal = prop::sample::select(process::SIGNALS.to_vec()).prop_map(|(_, signal)| signal);
+    let spans = (span(), span(), span(), prop::option::of(span()), span());
+    let flags = (any::<bool>(), any::<bool>(), 0_u32..1000);
+    (command, listen, env, limits, user, signal, ready(), spans, flags).prop_map(
+        move |((program, arguments), listen, env, limits, user, drain_signal, ready, spans, flags)| ProcessConfig {
+            command: [vec![program], arguments].concat(),
+            into: Some(into.clone()),
+            // A path of its own for each name, so that nothing conflicts.
+            listen: (listen.into_iter())
+                .map(|(name, at)| (name.clone(), ListenAddress::Unix(format!("{socket}{name}{at}"))))
+                .collect(),
+            ready,
+            start_timeout: spans.0,
+            probation: spans.1,
+            drain_signal,
+            drain_timeout: spans.2,
+            overlap: flags.0,
+            env,
+            user,
+            limits,
+            restart_max: flags.2,
+            watchdog: spans.3,
+            health_interval: spans.4,
+            keep_running: flags.1,
+        },
+    )
+}
+
 fn kind(name: String) -> impl Strategy<Value = DeployerKind> {
     // A directory of its own for each, so that nothing conflicts.
     let into = format!("/out/{name}/{{pickup}}");
@@ -123,6 +168,7 @@ fn kind(name: String) -> impl Strategy<Value = DeployerKind> {
     let address = "https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?/[a-z]{9}";
     let http = (address, "[A-M]{5,9}", texts("[ -~é]{1,9}", 0), any::<bool>(), path("/secret"));
     prop_oneof![
+        process(&name).prop_map(DeployerKind::Process),
         copy.prop_map(move |(mode, owner, strip, durable)| {
             DeployerKind::Copy(CopyConfig { into: into.clone(), mode, owner, strip, durable })
         }),
@@ -170,7 +216,13 @@ fn deployer(name: String) -> impl Strategy<Value = DeployerConfig> {
             verify_timeout,
         },
     );
-    (kind(name.clone()), common).prop_map(move |(kind, common)| DeployerConfig { name: name.clone(), kind, common })
+    (kind(name.clone()), common).prop_map(move |(kind, mut common)| {
+        if let DeployerKind::Process(process) = &kind {
+            // A phase that may take longer than it is given would be refused.
+            common.timeout = common.timeout.max(process.phase_max());
+        }
+        DeployerConfig { name: name.clone(), kind, common }
+    })
 }
 
 fn pickup() -> impl Strategy<Value = PickupConfig> {

@@ -289,6 +289,60 @@ fn two_deployers_must_not_write_to_one_directory() {
     ");
 }
 
+/// Two entries that deploy by `x`, which is what `keys` say; `more` may follow.
+fn two_entries(keys: &str, more: &str) -> String {
+    let entry = |name: &str| format!("[hot-deploy.user.{name}]\npickup_from = '/in/{name}'\ndeploy_to = ['x']\n");
+    problems(&format!("{}{}[deployer.x]\n{keys}\n{more}", entry("a"), entry("b")))
+}
+
+#[test]
+fn two_entries_do_not_share_releases() {
+    assert_snapshot!(
+        two_entries("kind = 'release'\ninto = '/srv'", ""),
+        @"pickup.conf:6:1: error: [hot-deploy.user.b] deploy_to: /srv holds the releases of entry `a` already: they would take each other's place; `{pickup}` in `into` keeps them apart"
+    );
+    assert!(two_entries("kind = 'process'\ncommand = ['x']\ninto = '/srv'", "").contains("holds the releases"));
+    assert_eq!(two_entries("kind = 'release'\ninto = '/srv/{pickup}'", ""), "");
+}
+
+#[test]
+fn two_entries_that_send_to_one_address_are_warned_of() {
+    assert_snapshot!(
+        two_entries("kind = 'http'\nurl = 'http://h/{unit}'", ""),
+        @"pickup.conf:6:1: warning: [hot-deploy.user.b] deploy_to: another entry sends to the address of deployer `x` too: files of the same name would replace each other; `{pickup}` in `url` keeps them apart"
+    );
+    assert_eq!(two_entries("kind = 'http'\nurl = 'http://h/{pickup}/{unit}'", ""), "");
+}
+
+#[test]
+fn directories_of_two_deployers_do_not_nest() {
+    let nested = |inner: &str| {
+        deployer(&format!("kind = 'release'\ninto = '/srv'\n[deployer.y]\nkind = 'copy'\ninto = '{inner}'"))
+    };
+    for inner in ["/srv/releases/x", "/srv/current"] {
+        let message =
+            format!("pickup.conf:6:1: error: [deployer.y] into: {inner} lies in the releases of deployer `x`");
+        assert_eq!(nested(inner), message);
+    }
+    assert_eq!(nested("/srv/shared"), "");
+    assert_eq!(
+        deployer("kind = 'copy'\ninto = '/srv'\n[deployer.y]\nkind = 'copy'\ninto = '/srv/static'"),
+        "pickup.conf:6:1: warning: [deployer.y] into: /srv/static lies in /srv, which deployer `x` writes to: files of the \
+         same name would replace each other"
+    );
+}
+
+#[test]
+fn a_module_is_no_tree() {
+    let text =
+        "[deployer.m]\nkind = 'module'\n[hot-deploy.user.a]\npickup_from = '/in'\nunit = 'tree'\ndeploy_to = ['m']";
+    assert_eq!(
+        problems(text),
+        "pickup.conf:5:1: error: [hot-deploy.user.a] unit: deployer `m` loads single files, never a tree: use `unit = \
+         \"file\"`, and an entry of its own with `patterns = [\"*.so\"]` where there are other files, too"
+    );
+}
+
 #[test]
 fn two_entries_may_share_a_directory_if_their_files_differ() {
     let shared = |patterns: &str| {

@@ -167,6 +167,17 @@ fn entries(bytes: &[u8]) -> HashMap<String, Vec<PathBuf>> {
     found
 }
 
+/// For fuzzers: everything here that reads bytes.
+#[cfg(fuzzing)]
+pub(super) fn read_all(bytes: &[u8]) {
+    entries(bytes);
+    offered(bytes);
+    if let Ok(file) = File::parse(bytes) {
+        // That the library is found is not needed to read what is wanted of it.
+        let _ = Libraries::default().satisfy(&file, &[]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

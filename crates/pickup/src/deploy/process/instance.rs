@@ -93,6 +93,11 @@ impl Instance {
         self.life.borrow().ended.is_none()
     }
 
+    /// Whether it was asked to finish: it may still live, but not for long.
+    pub(super) fn is_stopping(&self) -> bool {
+        self.until.borrow().is_some()
+    }
+
     /// Waits for its end, and says how that was.
     pub(super) async fn ended(&self) -> String {
         let mut life = self.life.subscribe();
@@ -113,6 +118,9 @@ impl Instance {
     pub(super) fn say(&self, happening: Happening) {
         let (pickup, generation) = (&self.spec.pickup, self.spec.generation);
         match &happening {
+            Happening::Unclaimed { pid } => {
+                tracing::warn!(pickup, generation, pid, "no entry runs this program any more; it is stopped");
+            }
             Happening::Started { pid } => tracing::info!(pickup, generation, pid, "instance started"),
             Happening::Activated { pid, took } => {
                 tracing::info!(pickup, generation, pid, took_ms = took, "instance activated");

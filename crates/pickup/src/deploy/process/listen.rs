@@ -95,6 +95,21 @@ fn bind_unix(path: &str) -> std::io::Result<OwnedFd> {
     .map(OwnedFd::from)
 }
 
+/// Removes the socket of a listener from the file system, if nobody listens on it.
+pub(super) fn remove(address: &ListenAddress) {
+    use std::os::unix::fs::FileTypeExt;
+    let ListenAddress::Unix(path) = address else { return };
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    let is_refused =
+        || UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+    if is_socket
+        && is_refused()
+        && let Err(error) = std::fs::remove_file(path)
+    {
+        tracing::warn!(path, %error, "cannot remove the socket of a listener");
+    }
+}
+
 fn cannot_listen(address: &ListenAddress, error: std::io::Error) -> Error {
     // Somebody else may let go of it.
     Error::deploy(format!("listen on {address}")).caused_by(error).transient()

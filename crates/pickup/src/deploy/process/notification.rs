@@ -135,6 +135,29 @@ mod tests {
         assert_eq!(parse(b"READY=0\nMAINPID=x\n\xff\xfe"), []);
     }
 
+    /// What a program sends along with `BARRIER=1` or `FDSTORE=1` is closed as soon as it is heard.
+    #[tokio::test]
+    async fn descriptors_that_come_along_are_closed() {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+        let token = format!("test-barrier-{}", std::process::id());
+        let notify = Notify::open(&token).unwrap();
+        let flags = SocketFlags::CLOEXEC;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None).unwrap();
+        let address = SocketAddrUnix::new_abstract_name(name(&token).as_bytes()).unwrap();
+        rustix::net::connect(&socket, &address).unwrap();
+        let (ours, theirs) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let descriptors = [std::os::fd::AsFd::as_fd(&theirs)];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut along = SendAncillaryBuffer::new(&mut space);
+        assert!(along.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let words = [std::io::IoSlice::new(b"BARRIER=1\nREADY=1")];
+        rustix::net::sendmsg(&socket, &words, &mut along, SendFlags::empty()).unwrap();
+        drop(theirs);
+        assert_eq!(notify.next(|_| true).await.unwrap(), [Said::Ready]);
+        // Nobody else has the other end: this is the end of it.
+        assert_eq!(rustix::io::read(&ours, &mut [0_u8; 1]).unwrap(), 0);
+    }
+
     #[tokio::test]
     async fn only_those_who_belong_to_it_are_heard() {
         let token = format!("test-{}", std::process::id());

@@ -30,6 +30,8 @@ pub(super) async fn ready(config: &ProcessConfig, instance: &Instance, cx: &Cont
         let extended = instance.life.borrow().extended;
         let deadline = extended.map_or(configured, |extended| extended.max(configured)).min(latest);
         tokio::select! {
+            // One that was ready and ended at once ended in its probation.
+            biased;
             () = &mut waits => return Ok(()),
             how = instance.ended() => {
                 return Err(Error::deploy(format!("start process {}: {how} before it was ready", instance.leader)));

@@ -4,11 +4,13 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::proc;
 use crate::capture::Digest;
+use crate::config::{DrainSignal, ListenAddress, ProcessConfig};
 use crate::error::{Error, IoContext, Result};
 use crate::path::{self, UnitPath};
 
@@ -47,6 +49,39 @@ pub(super) struct Record {
     pub(super) ports: BTreeMap<String, u16>,
     /// The inodes of the listeners it was handed: they are taken back from it after a crash.
     pub(super) sockets: BTreeMap<String, u64>,
+    /// Where those listen.
+    #[serde(default)]
+    pub(super) addresses: BTreeMap<String, ListenAddress>,
+    /// The deployer, by name: its section may be gone by the time that somebody asks.
+    #[serde(default)]
+    pub(super) deployer: String,
+    /// How it is asked to finish, for the same reason.
+    #[serde(default)]
+    pub(super) finish: Finish,
+}
+
+/// How a program is asked to finish.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) struct Finish {
+    pub(super) signal: DrainSignal,
+    pub(super) timeout: Duration,
+}
+
+impl Finish {
+    pub(super) fn of(config: &ProcessConfig) -> Self {
+        Self { signal: config.drain_signal, timeout: config.drain_timeout }
+    }
+}
+
+impl Default for Finish {
+    fn default() -> Self {
+        Self::of(&ProcessConfig::new(Vec::new()))
+    }
+}
+
+/// The name that a home directory stands for, as near as it can be told.
+pub(super) fn name_of(home: &Path) -> String {
+    home.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The records of one deployer and pickup.
@@ -56,6 +91,12 @@ pub(super) struct Records {
 }
 
 impl Records {
+    /// The records in `home`, if there are any.
+    pub(super) fn existing(home: &Path) -> Option<Self> {
+        let directory = home.join("instances");
+        directory.is_dir().then_some(Self { directory })
+    }
+
     pub(super) fn open(home: &Path) -> Result<Self> {
         let directory = home.join("instances");
         fs::create_dir_all(&directory).doing("create the directory", &directory)?;
@@ -101,17 +142,33 @@ impl Records {
         }
     }
 
-    /// The instances that still run; what is left of others is removed.
-    pub(super) fn recall(&self) -> Result<Vec<(Record, i32)>> {
-        let boot = proc::boot();
-        let mut alive = Vec::new();
+    /// The tokens of all records, and the records that can be read.
+    fn all(&self) -> Result<Vec<(String, Option<Record>)>> {
+        let mut all = Vec::new();
         for entry in fs::read_dir(&self.directory).doing("list", &self.directory)?.flatten() {
             let name = entry.file_name();
             let Some((token, "json")) = name.to_str().and_then(|name| name.rsplit_once('.')) else { continue };
             let record = fs::read(entry.path()).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok());
+            all.push((token.to_owned(), record));
+        }
+        Ok(all)
+    }
+
+    /// Every record, oldest generation first.
+    pub(super) fn written(&self) -> Result<Vec<Record>> {
+        let mut written: Vec<Record> = self.all()?.into_iter().filter_map(|(_, record)| record).collect();
+        written.sort_by_key(|record| record.spec.generation);
+        Ok(written)
+    }
+
+    /// The instances that still run; what is left of others is removed.
+    pub(super) fn recall(&self) -> Result<Vec<(Record, i32)>> {
+        let boot = proc::boot();
+        let mut alive = Vec::new();
+        for (token, record) in self.all()? {
             match record.and_then(|record| self.living(record, &boot)) {
                 Some(found) => alive.push(found),
-                None => self.remove(token),
+                None => self.remove(&token),
             }
         }
         Ok(alive)

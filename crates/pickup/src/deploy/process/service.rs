@@ -17,7 +17,7 @@ use super::listen::{self, Listeners};
 use super::notification::Notify;
 use super::output::{self, Output};
 use super::proc;
-use super::record::{Record, Records, Spec};
+use super::record::{Finish, Record, Records, Spec};
 use super::spawn;
 use super::tend::Tend;
 use crate::config::{ListenAddress, ProcessConfig};
@@ -28,6 +28,8 @@ use crate::error::{Error, Result};
 /// The program of one pickup.
 pub(super) struct Service {
     pub(super) config: Arc<ProcessConfig>,
+    /// The deployer's name.
+    deployer: String,
     /// What it belongs to, for log lines and names.
     pub(super) pickup: String,
     /// The directory that holds `releases/`.
@@ -55,11 +57,12 @@ struct State {
 
 impl Service {
     /// Opens the service, and finds what an earlier run of ours left running.
-    pub(super) fn open(config: &Arc<ProcessConfig>, pickup: &str, cx: &Context) -> Result<Arc<Self>> {
+    pub(super) fn open(config: &Arc<ProcessConfig>, deployer: &str, pickup: &str, cx: &Context) -> Result<Arc<Self>> {
         let home = cx.home();
         let into = config.into.as_ref().map(|into| expand::directory(into, pickup)).transpose()?;
         let service = Arc::new(Self {
             config: config.clone(),
+            deployer: deployer.into(),
             pickup: pickup.into(),
             into: into.unwrap_or_else(|| home.to_path_buf()),
             records: Records::open(home)?,
@@ -132,10 +135,16 @@ impl Service {
             output: Output::open(&self.records.output(&instance.token), offset)?,
             process,
             watchdog: self.config.watchdog,
+            health_interval: self.config.health_interval,
             cancel: self.cancel.clone(),
         };
         self.tasks.spawn(tend.run());
         Ok(())
+    }
+
+    /// Where the listeners listen.
+    fn addresses(&self) -> BTreeMap<String, ListenAddress> {
+        self.config.listen.iter().map(|(name, address)| (name.clone(), address.of(&self.pickup))).collect()
     }
 
     /// The listeners, opened by the first who asks.
@@ -144,8 +153,7 @@ impl Service {
         if let Some(listeners) = &state.listeners {
             return Ok(listeners.clone());
         }
-        let addresses: BTreeMap<String, ListenAddress> =
-            self.config.listen.iter().map(|(name, address)| (name.clone(), address.of(&self.pickup))).collect();
+        let addresses = self.addresses();
         let running: Vec<Record> = self.records.recall()?.into_iter().map(|(record, _)| record).collect();
         let listeners = Arc::new(Listeners::open(&addresses, &running)?);
         let carried = self.config.carried();
@@ -169,6 +177,9 @@ impl Service {
             started: None,
             ports: ports.collect::<Result<_>>()?,
             sockets: listeners.inodes(),
+            addresses: self.addresses(),
+            deployer: self.deployer.clone(),
+            finish: Finish::of(&self.config),
         };
         self.records.write(&record)?;
         match self.launch_as(&mut record, &listeners) {
@@ -284,6 +295,12 @@ impl Service {
         let mut state = self.state();
         state.listeners = None;
         state.instances.retain(|_, instance| instance.is_active.load(Ordering::Relaxed));
+    }
+
+    /// As [`leave`](Self::leave), where nothing is left that could serve: what is in the file system of the listeners goes, too.
+    pub(super) async fn close(&self) {
+        self.leave().await;
+        self.addresses().values().for_each(listen::remove);
     }
 
     /// Waits for what goes on in the background.

@@ -25,7 +25,7 @@ impl Service {
     /// Starts `spec` and waits until it is ready; what fails is stopped again, and what it said goes to `cx`.
     pub(super) async fn bring_up(self: &Arc<Self>, spec: &Spec, cx: &Context) -> Result<Arc<Instance>> {
         if let Some(instance) = self.instance(spec.generation) {
-            if instance.is_active.load(std::sync::atomic::Ordering::Relaxed) {
+            if instance.is_active.load(std::sync::atomic::Ordering::Relaxed) && !instance.is_stopping() {
                 return Ok(instance);
             }
             // Of an attempt that was cut off: nobody knows how far it came.
@@ -58,12 +58,16 @@ impl Service {
                 return Ok(false);
             }
             match self.instance(spec.generation) {
-                Some(instance) => {
+                Some(instance) if !instance.is_stopping() => {
                     self.listeners()?;
                     self.route(&instance);
                     instance.activated(true);
                 }
-                None => {
+                left => {
+                    // An activation that was cut off asked it to finish: it will, and the next one takes its place.
+                    if let Some(left) = left {
+                        left.stop(self.config.drain_timeout).await?;
+                    }
                     if !self.config.overlap {
                         self.stop_all(self.config.drain_timeout).await?;
                     }

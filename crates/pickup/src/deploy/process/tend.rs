@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{WaitId, WaitIdOptions, WaitOptions, waitid};
 use tokio::io::unix::AsyncFd;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::instance::{self, Instance};
@@ -17,9 +17,6 @@ use super::proc;
 use super::record::Records;
 use super::spawn;
 use crate::deploy::Happening;
-
-/// How often an instance's health is looked at.
-const HEALTH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How many lines of a program go into the log in a second; the rest is counted.
 const LINES_MAX: usize = 1000;
@@ -36,6 +33,8 @@ pub(super) struct Tend {
     pub(super) process: AsyncFd<OwnedFd>,
     /// How long it may go without a sign of life.
     pub(super) watchdog: Option<Duration>,
+    /// How often its health is looked at.
+    pub(super) health_interval: Duration,
     /// Cancelled when it is left to itself.
     pub(super) cancel: CancellationToken,
 }
@@ -50,7 +49,9 @@ impl Tend {
     /// Looks after it until all of it is gone, or nobody is to look after it any more.
     pub(super) async fn run(mut self) {
         let mut rate = Rate { since: Instant::now(), lines: 0 };
-        let mut health = tokio::time::interval_at(Instant::now() + HEALTH_INTERVAL, HEALTH_INTERVAL);
+        let mut health = tokio::time::interval_at(Instant::now() + self.health_interval, self.health_interval);
+        // After a stop of the whole machine, one look says as much as all that were missed.
+        health.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut used: Option<(Instant, u64)> = None;
         let mut alive_at = Instant::now();
         self.read(&mut rate, false);

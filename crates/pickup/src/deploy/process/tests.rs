@@ -144,6 +144,26 @@ async fn without_overlap_there_are_never_two() {
 }
 
 #[tokio::test]
+async fn an_old_version_that_was_asked_to_finish_serves_again_after_a_revert() {
+    let (sandbox, deployer) = (Sandbox::new(), deployer(|config| config.overlap = false));
+    let cx = sandbox.cx();
+    let (_, old) = deploy(&deployer, &cx, &sandbox.tree("", &[("run", PATIENT)], 1), None).await.unwrap();
+    let unit = sandbox.tree("", &[("run", PATIENT), ("new", b"")], 2);
+    let staged = deployer.stage(&cx, &unit, Some(&old)).await.unwrap();
+    let service = deployer.service("web", &cx).unwrap();
+    let mut until = service.instance(1).unwrap().until.subscribe();
+    // Dropped as at its deadline, while the old one finishes.
+    tokio::select! {
+        _ = deployer.activate(&cx, &unit, &staged, Some(&old)) => panic!("it had to wait for the old one"),
+        _ = until.wait_for(Option::is_some) => {}
+    }
+    deployer.revert(&cx, &unit, &staged, Some(&old)).await.unwrap();
+    let again = service.instance(1).expect("it runs");
+    assert!(!again.is_stopping() && Some(again.main()) != old.pid);
+    deployer.shutdown(&cx, Ending::Engine).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_program_that_is_not_there_is_refused_before_anything_runs() {
     let (sandbox, deployer) = (Sandbox::new(), deployer(|config| config.command = vec!["./server".into()]));
     let cx = sandbox.cx();

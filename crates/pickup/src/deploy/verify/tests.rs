@@ -57,6 +57,18 @@ async fn a_program_passes_by_its_exit_status() {
 }
 
 #[tokio::test]
+async fn of_many_attempts_the_last_ones_output_is_kept() {
+    let sandbox = Sandbox::new();
+    let cx = sandbox.cx();
+    let tried = tempfile::NamedTempFile::new().unwrap();
+    let script = "echo x >> \"$1\"; wc -l < \"$1\"; test $(wc -l < \"$1\") = 3";
+    let argv = ["sh", "-c", script, "sh", tried.path().to_str().unwrap()].map(str::to_owned).to_vec();
+    cx.output("before\n");
+    verify(&[VerifyCheck::Exec(argv)], Duration::from_secs(20), &cx, &removed("a")).await.unwrap();
+    assert_eq!(cx.take_output(), "before\n3\n");
+}
+
+#[tokio::test]
 async fn the_last_result_is_told_even_when_the_phase_is_short() {
     let sandbox = Sandbox::new();
     let cx = sandbox.cx_of(Duration::from_millis(200));

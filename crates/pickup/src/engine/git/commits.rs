@@ -220,6 +220,14 @@ impl Pickup {
         })
     }
 
+    /// Whether there is more to hear of where a repository stands, or of a commit.
+    pub(in super::super) fn is_repository_awaited(&self) -> bool {
+        self.follows.values().any(|follow| {
+            let is_waiting = follow.waiting.is_some() && !follow.is_long;
+            is_waiting || follow.is_coming() || follow.awaited > follow.covered
+        })
+    }
+
     pub(in super::super) fn next_git_deadline(&self) -> Option<Instant> {
         let waits = self.follows.values().filter_map(|follow| follow.waiting.as_ref().map(|(_, again)| *again));
         let agains = self.follows.values().filter_map(|follow| follow.again);

@@ -121,13 +121,18 @@ impl<S: Contents, D> Import<'_, S, D> {
     /// # Errors
     /// Not transient: the commit is not to be deployed; the message says why, and the way out. Transient: the repository, the
     /// disk or the content store failed. Nothing stays pinned, and the rules are as before.
-    pub(crate) fn run(mut self) -> Result<Imported<S::File>> {
+    pub(crate) fn run(self) -> Result<Imported<S::File>> {
         let repository = open(self.git_dir)?;
+        self.run_on(&repository)
+    }
+
+    /// [`run`](Self::run) on what `git_dir` holds.
+    pub(super) fn run_on(mut self, repository: &Repository) -> Result<Imported<S::File>> {
         let commit = id_of(self.to)?;
-        let revision = listing::revision(&repository, commit, self.branch.take())?;
-        let found = listing::list(&repository, commit, self.terms)?;
+        let revision = listing::revision(repository, commit, self.branch.take())?;
+        let found = listing::list(repository, commit, self.terms)?;
         let odb = repository.odb().map_err(|e| unreadable(commit, "objects", e))?;
-        let before = if self.from == Some(self.to) { found.clone() } else { self.listing_before(&repository) };
+        let before = if self.from == Some(self.to) { found.clone() } else { self.listing_before(repository) };
         let (former, problems) = self.exchange_rules(&odb, commit, &found)?;
         match self.bring(&odb, commit, &found, &before) {
             Ok(Brought { files, removed }) => {

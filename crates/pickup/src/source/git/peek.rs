@@ -126,6 +126,13 @@ pub(crate) fn is_descendant(git_dir: &Path, new: &str, old: &str) -> Fallible<bo
     Ok(repository.graph_descendant_of(new, old).unwrap_or(false))
 }
 
+/// Whether the commit is in a repository, with the tree at its top.
+pub(crate) fn has_commit(repository: &Path, commit: &str) -> bool {
+    let Ok(repository) = Repository::open(repository) else { return false };
+    let found = Oid::from_str(commit).and_then(|commit| repository.find_commit(commit)?.tree().map(drop));
+    found.is_ok()
+}
+
 /// How many packs a mirror has.
 pub(crate) fn packs(mirror: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(mirror.join("objects/pack")) else { return 0 };

@@ -12,6 +12,7 @@ use crate::config::GitTransport;
 use crate::config::GitUrl;
 
 mod advance;
+mod ask;
 mod check;
 mod checkout;
 mod export;
@@ -62,6 +63,9 @@ pub(crate) enum Request {
     /// Ask the remote where references point, and fetch what is not there. A mirror that is missing or damaged is made
     /// anew beside and exchanged; so is a missing or empty clone.
     Check(Check),
+    /// Ask the remote of a clone where references point, and fetch nothing: what is found need not be in the clone, which
+    /// is only read. `aside` must not exist; an empty repository is made there.
+    Ask { check: Check, aside: PathBuf },
     /// Move the branch that is checked out in a clone forward to `to`, and the working tree with it: as
     /// `git merge --ff-only` would. Refused if a tracked file was edited, or the branch has commits of its own.
     Advance { repository: PathBuf, to: String },

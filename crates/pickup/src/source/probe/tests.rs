@@ -160,3 +160,14 @@ fn no_symlink_on_the_way_is_followed_by_the_open_itself() {
     let error = open_without_symlinks(&case.root.join("dir/secret")).unwrap_err();
     assert!(is_loop(&error), "{error}");
 }
+
+#[test]
+fn asking_for_a_writer_waits_for_nobody() {
+    let case = Case::new();
+    let fifo = case.root.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    // Nobody has the other end open.
+    assert_eq!(case.probe.writer(&fifo), Writer::Unknown);
+    symlink(&case.outside, case.root.join("link")).unwrap();
+    assert_eq!(case.probe.writer(&case.root.join("link")), Writer::Unknown);
+}

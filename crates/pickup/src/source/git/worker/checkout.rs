@@ -42,7 +42,20 @@ fn open(path: &Path) -> Result<Option<Repository>, Failure> {
     }
 }
 
-fn fetch(check: &Check, repository: &Repository, report: Report<'_>) -> Result<Vec<Found>, Failure> {
+/// The check as it is done: of the remote that the clone has, if there is a clone.
+pub(super) fn as_cloned(check: &Check) -> Result<Check, Failure> {
+    match open(&check.repository)? {
+        Some(repository) => of_origin(check, &repository),
+        None if check.access.url.expose().is_empty() => Err(nowhere(&check.repository)),
+        None => Ok(check.clone()),
+    }
+}
+
+fn nowhere(path: &Path) -> Failure {
+    Failure::refused(format_args!("use {}: there is no clone, and git_url is not set", path.display()))
+}
+
+fn of_origin(check: &Check, repository: &Repository) -> Result<Check, Failure> {
     let path = &check.repository;
     let origin = repository.find_remote("origin").ok().and_then(|origin| origin.url().ok().map(GitUrl::new));
     let Some(origin) = origin else {
@@ -65,6 +78,11 @@ fn fetch(check: &Check, repository: &Repository, report: Report<'_>) -> Result<V
             wanted.without_secrets()
         )));
     }
+    Ok(check)
+}
+
+fn fetch(check: &Check, repository: &Repository, report: Report<'_>) -> Result<Vec<Found>, Failure> {
+    let check = of_origin(check, repository)?;
     let intent = Intent::declare(repository)?;
     let found = check::follow(&check, repository, report);
     intent.finish()?;
@@ -78,10 +96,7 @@ fn make(check: &Check, report: Report<'_>) -> Result<Vec<Found>, Failure> {
         return Err(Failure::refused(format_args!("clone into {}: it has no name", path.display())));
     };
     if check.access.url.expose().is_empty() {
-        return Err(Failure::refused(format_args!(
-            "use {}: there is no clone, and git_url is not set",
-            path.display()
-        )));
+        return Err(nowhere(path));
     }
     std::fs::create_dir_all(parent).map_err(|e| Failure::io("create the directory", parent, &e))?;
     let _lock = Lock::on_directory(parent)?;

@@ -108,7 +108,7 @@ fn verify(repository: &Repository) -> Result<(), git2::Error> {
     Ok(())
 }
 
-fn make(path: &Path) -> Result<Repository, git2::Error> {
+pub(super) fn make(path: &Path) -> Result<Repository, git2::Error> {
     let mut options = RepositoryInitOptions::new();
     options.bare(true).mkpath(true).no_reinit(true).external_template(false);
     let repository = Repository::init_opts(path, &options)?;

@@ -83,6 +83,7 @@ fn purpose(request: &Request) -> String {
             format!("check the remote of {}", check.repository.display())
         }
         Request::Check(check) => format!("fetch from {}", check.access.url),
+        Request::Ask { check, .. } => format!("ask the remote of {}", check.repository.display()),
         Request::Advance { repository, .. } => format!("move {} forward", repository.display()),
         Request::Export { repository, .. } => format!("export from {}", repository.display()),
         Request::Repack { repository } => format!("repack {}", repository.display()),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Failure, FailureKind, Progress, Reply, Request, Shape, advance, checkout, export, mirror, repack};
+use super::{Failure, FailureKind, Progress, Reply, Request, Shape, advance, ask, checkout, export, mirror, repack};
 use crate::source::git::transport::Report;
 
 /// How much memory a worker process may have for its data. An object is held once, and while it is unpacked twice; a
@@ -104,6 +104,7 @@ fn carry_out(request: &Request, report: Report<'_>) -> Result<Reply, Failure> {
             Shape::Mirror => mirror::check(check, report),
             Shape::Clone => checkout::check(check, report),
         },
+        Request::Ask { check, aside } => ask::ask(check, aside),
         Request::Advance { repository, to } => advance::advance(repository, to).map(|()| Reply::Advanced),
         Request::Export { repository, blobs } => export::export(repository, blobs).map(|()| Reply::Exported),
         Request::Repack { repository } => repack::repack(repository).map(|()| Reply::Repacked),
@@ -137,7 +138,7 @@ fn confine(request: &Request) -> io::Result<()> {
         // A clone is its user's, and the files in it are as other programs of theirs would make them.
         let is_ours = match request {
             Request::Check(check) => check.shape == Shape::Mirror,
-            Request::Export { .. } | Request::Repack { .. } => true,
+            Request::Ask { .. } | Request::Export { .. } | Request::Repack { .. } => true,
             Request::Advance { .. } => false,
         };
         if is_ours {
