@@ -5,11 +5,8 @@
 mod burst;
 mod crash;
 mod daemon;
-<<<<<<< HEAD
 mod dry_run;
-=======
 mod faults;
->>>>>>> model
 mod features;
 mod git;
 mod hostile;

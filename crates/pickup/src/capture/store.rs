@@ -71,18 +71,14 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or read.
     pub(crate) fn open(dir: &Path, max: u64) -> Result<Self> {
-<<<<<<< HEAD
         let store = Self {
             dir: dir.to_owned(),
             below: None,
             max,
             next_temp: AtomicU64::new(0),
             state: Mutex::new(State::default()),
+            hook: None,
         };
-=======
-        let state = Mutex::new(State::default());
-        let store = Self { dir: dir.to_owned(), max, next_temp: AtomicU64::new(0), state, hook: None };
->>>>>>> model
         make_directory(dir)?;
         make_private(dir)?;
         let temps = store.temp_dir();
@@ -100,7 +96,6 @@ impl Store {
         Ok(store)
     }
 
-<<<<<<< HEAD
     /// The same store, on top of the one in `below`, which is only read.
     pub(crate) fn on_top_of(self, below: &Path) -> Self {
         Self { below: Some(below.to_owned()), ..self }
@@ -109,7 +104,8 @@ impl Store {
     /// How many bytes it may hold.
     pub(crate) fn max(&self) -> u64 {
         self.max
-=======
+    }
+
     /// The same store, with `hook` asked before each step that writes.
     #[must_use]
     pub(crate) fn with_hook(self, hook: Option<Hook>) -> Self {
@@ -118,7 +114,6 @@ impl Store {
 
     fn may(&self, step: StoreWrite) -> io::Result<()> {
         self.hook.as_ref().map_or(Ok(()), |hook| hook.call(step))
->>>>>>> model
     }
 
     /// Takes the bytes of the file at `absolute` into the store, if the file is still the one `expected`. A symlink in the
@@ -286,12 +281,8 @@ impl Store {
 
     /// Gives the temporary its name and pins it.
     fn keep(&self, temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
-<<<<<<< HEAD
         let path = path_in(&self.dir, &digest);
-=======
-        let path = self.path(&digest);
         self.may(StoreWrite::Rename).doing("write", &path)?;
->>>>>>> model
         temp.make_read_only().doing("write", &temp.path)?;
         if let Some(parent) = path.parent() {
             make_directory(parent)?;
