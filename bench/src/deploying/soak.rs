@@ -42,7 +42,6 @@ const PUSHED: &str = "git";
 const PUSH_REST: Duration = Duration::from_millis(700);
 
 const CONFIG: &str = r#"log = "warn"
-store_max = "100MiB"
 
 [hot-deploy.user.copy]
 pickup_from = "in/copy"
