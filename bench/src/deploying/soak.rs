@@ -25,9 +25,6 @@ mod writer;
 const MINUTES: u64 = 10;
 const QUICK: Duration = Duration::from_secs(20);
 
-/// How long the daemon may take at the end until all is live.
-const CAP: Duration = Duration::from_secs(300);
-
 /// The pickups that are written to: where, how many writers, and how long each rests between two changes.
 const WRITTEN: [(&str, usize, Duration); 3] = [
     ("copy", 3, Duration::from_millis(10)),
