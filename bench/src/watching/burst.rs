@@ -14,6 +14,7 @@ use super::subject::Subject;
 use super::watcher::Watcher;
 use super::{in_turn, not_measured};
 use crate::figure::{Figure, Table, Unit};
+use crate::report::amount;
 use crate::setting::Setting;
 
 /// All that can name the files that changed; entr cannot.
@@ -83,17 +84,19 @@ fn measure_all(setting: &Setting, bench: &str, files: usize, rounds: usize) -> R
     let mut table = Table::new(bench, format!("{files} files at once"), work);
     not_measured(setting, &SUBJECTS, &mut table, "time", Unit::Seconds);
     let tree = Tree::make(setting, files, true)?;
+    let mut copies = Figure::new("cp alone", "time", Unit::Seconds, Vec::new());
     for round in 0..rounds {
         let alone = setting.directory("burst")?;
         let start = Instant::now();
         ensure!(tree.copy_to(alone.path())?.wait()?.success(), "cp failed");
-        table.add("cp alone", "time", Unit::Seconds, [start.elapsed().as_secs_f64()]);
+        copies.samples.push(start.elapsed().as_secs_f64());
         drop(alone);
         for subject in in_turn(setting, &SUBJECTS, round) {
             measure(setting, subject, &tree, false, &mut table).with_context(|| subject.name())?;
         }
     }
-    table.note("cp alone", None, "nobody watches");
+    let alone = copies.median().unwrap_or_default();
+    table.remark(format!("`cp` alone, while nobody watches, takes {}.", amount(Unit::Seconds, alone)));
     table.figures.push(Figure::new("entr", "time", Unit::Seconds, Vec::new()).note("cannot say which files are new"));
     table.remark(
         "pickup captures every file: opens, hashes and copies it, and commits what it deploys to a journal; the others tell a \

@@ -13,7 +13,7 @@ use crate::daemon::Daemon;
 use crate::process::{Line, Process};
 
 /// How long a watcher may take until it watches.
-const START_CAP: Duration = Duration::from_secs(300);
+const START_CAP: Duration = Duration::from_secs(60);
 
 /// What is between two batches at least.
 const BATCH_GAP: Duration = Duration::from_millis(5);
