@@ -5,10 +5,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
 use serde_json::{Map, Value};
 
-use crate::process::{Process, Usage};
+use crate::process::Process;
 use crate::setting::Setting;
 
 /// What a configuration begins with: the log is JSON, so that it can be read here. More keys of `[pickup]` may follow.
@@ -20,19 +19,10 @@ const START_CAP: Duration = Duration::from_secs(600);
 /// One line of the daemon's log.
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// When it was read.
-    pub at: Instant,
     /// The message: `watching`, `deployed`, `removed` …
     pub message: String,
     /// The fields beside the message: `unit`, `pickup` …
     pub fields: Map<String, Value>,
-}
-
-impl Said {
-    /// A field as text; empty if it is not there.
-    pub fn field(&self, name: &str) -> &str {
-        self.fields.get(name).and_then(Value::as_str).unwrap_or_default()
-    }
 }
 
 /// A running daemon. It is killed when the value is dropped.
@@ -69,7 +59,7 @@ impl Daemon {
     /// # Errors
     /// It ended.
     pub fn said(&self, deadline: Instant) -> Result<Option<Said>> {
-        Ok(self.process.line(deadline)?.map(|line| parse(line.at, &line.text)))
+        Ok(self.process.line(deadline)?.map(|line| parse(&line.text)))
     }
 
     /// Reads its log until a line `is_it`.
@@ -77,9 +67,8 @@ impl Daemon {
     /// # Errors
     /// It ended, or there is no such line within `cap`.
     pub fn wait_for(&self, cap: Duration, what: &str, is_it: impl Fn(&Said) -> bool) -> Result<Said> {
-        let now = Instant::now();
-        let line = self.process.wait_for(cap, what, |text| is_it(&parse(now, text)))?;
-        Ok(parse(line.at, &line.text))
+        let line = self.process.wait_for(cap, what, |text| is_it(&parse(text)))?;
+        Ok(parse(&line.text))
     }
 
     /// Runs `pickupd ARGUMENTS` on its configuration, such as `sync`, which is a barrier.
@@ -94,11 +83,6 @@ impl Daemon {
         let errors = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "pickupd {arguments:?}: {}: {errors}", output.status);
         Ok(output)
-    }
-
-    /// What it used so far; children are not counted.
-    pub fn usage(&self) -> Result<Usage> {
-        self.process.usage()
     }
 
     /// The process: its number, its signals.
@@ -120,18 +104,13 @@ impl Daemon {
         ensure!(status.success(), "the daemon ended with {status}");
         Ok(())
     }
-
-    /// SIGKILL, as a crash.
-    pub fn kill(self) -> Result<()> {
-        self.process.signal(Signal::KILL)
-    }
 }
 
 fn clean(command: &mut Command) {
     command.env("NO_COLOR", "1").env_remove("RUST_LOG").env_remove("STATE_DIRECTORY").env_remove("NOTIFY_SOCKET");
 }
 
-fn parse(at: Instant, text: &str) -> Said {
+fn parse(text: &str) -> Said {
     let line = serde_json::from_str::<Map<String, Value>>(text).unwrap_or_default();
     let mut fields = match line.get("fields") {
         Some(Value::Object(fields)) => fields.clone(),
@@ -141,5 +120,5 @@ fn parse(at: Instant, text: &str) -> Said {
         Some(Value::String(message)) => message,
         _ => text.to_owned(),
     };
-    Said { at, message, fields }
+    Said { message, fields }
 }

@@ -89,11 +89,6 @@ impl Process {
         }
     }
 
-    /// What it used so far.
-    pub fn usage(&self) -> Result<Usage> {
-        usage_of(self.id())
-    }
-
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("signal process {}", self.id()))

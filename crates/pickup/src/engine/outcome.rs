@@ -169,7 +169,7 @@ impl Pickup {
         };
         let units: Vec<UnitPath> = outcome.changes.iter().map(|change| change.path.clone()).collect();
         // Should the former content come back, it differs in nothing from what was live, and is to be sent all the same.
-        self.touched.extend(units.iter().filter(|unit| self.live.contains_key(*unit)).cloned());
+        self.touched.extend(units.iter().filter(|unit| self.live.contains_key(unit)).cloned());
         let name = &self.config.name;
         let retry_in = retry.map(|retry| elapsed_ms(now, retry));
         let (cause, undo_errors) = (cause.clone(), undo_errors.clone());
