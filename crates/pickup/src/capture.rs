@@ -4,7 +4,7 @@
 //! before anything looks at them again.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -20,11 +20,22 @@ impl Digest {
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
     }
+
+    /// All 64 hexadecimal digits. By hand, because every path in the content store is made of them.
+    fn hex(&self) -> [u8; 64] {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let mut hex = [0; 64];
+        for (pair, byte) in hex.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        hex
+    }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 
@@ -65,4 +76,22 @@ pub struct CapturedFile {
     pub mode: u32,
     /// Where the bytes are, read-only: `<state_dir>/store/ab/abcdef…`.
     pub stored: PathBuf,
+}
+
+impl CapturedFile {
+    /// Content of this digest as the store in the directory `store` keeps it.
+    pub(crate) fn in_store(store: &Path, digest: Digest, size: u64, mode: u32) -> Self {
+        Self { digest, size, mode, stored: stored_path(store, &digest) }
+    }
+}
+
+/// Where the content store in the directory `store` keeps these bytes, if it has them.
+pub(crate) fn stored_path(store: &Path, digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    let name = str::from_utf8(&hex).unwrap_or_default();
+    let mut path = PathBuf::with_capacity(store.as_os_str().len() + hex.len() + 4);
+    path.push(store);
+    path.push(&name[..2]);
+    path.push(name);
+    path
 }

@@ -2,15 +2,17 @@
 //!
 //! Pure: what is captured is compared with what was acknowledged, and the difference is a change set.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use self::live::Live;
 use crate::capture::{CapturedFile, Digest};
 use crate::path::UnitPath;
 
 pub(crate) mod gather;
+pub(crate) mod live;
 #[cfg(test)]
 mod tests;
 
@@ -130,11 +132,11 @@ pub(crate) fn compare(
     dirty: &BTreeSet<UnitPath>,
     touched: &BTreeSet<UnitPath>,
     wanted: impl Fn(&UnitPath) -> Option<Content>,
-    live: &BTreeMap<UnitPath, Content>,
+    live: &Live,
 ) -> Vec<Change> {
     let change = |path: &UnitPath| {
         let (wanted, live) = (wanted(path), live.get(path));
-        let kind = match (live, &wanted) {
+        let kind = match (&live, &wanted) {
             (None, None) => None, // It came and went, and nobody downstream ever saw it.
             (None, Some(_)) => Some(ChangeKind::Added),
             (Some(_), None) => Some(ChangeKind::Removed),
@@ -142,7 +144,12 @@ pub(crate) fn compare(
             (Some(_), Some(_)) if touched.contains(path) => Some(ChangeKind::Touched),
             (Some(_), Some(_)) => None, // Edited back, or saved without a change of ours to see.
         };
-        kind.map(|kind| Change { path: path.clone(), kind, content: wanted, previous: live.map(Content::digest) })
+        kind.map(|kind| Change {
+            path: path.clone(),
+            kind,
+            content: wanted,
+            previous: live.as_ref().map(Content::digest),
+        })
     };
     dirty.iter().filter_map(change).collect()
 }

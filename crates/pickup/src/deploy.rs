@@ -86,6 +86,7 @@ pub struct Context {
     output: Arc<Mutex<String>>,
     home: PathBuf,
     reporter: Reporter,
+    is_flushed: bool,
 }
 
 /// How many bytes of a deployer's output go into a record.
@@ -102,7 +103,20 @@ impl Context {
             cancel: CancellationToken::new(),
             output: Arc::default(),
             reporter: Reporter::default(),
+            is_flushed: false,
         }
+    }
+
+    /// The same context, for one of many units that are [flushed](Deployer::flush) together.
+    #[must_use]
+    pub(crate) fn flushed(self, is_flushed: bool) -> Self {
+        Self { is_flushed, ..self }
+    }
+
+    /// Whether [`Deployer::flush`] follows before anything depends on this phase, so that making its own work durable
+    /// is not this phase's business.
+    pub fn is_flushed(&self) -> bool {
+        self.is_flushed
     }
 
     /// The same context, with a home and somebody who hears.
@@ -244,6 +258,14 @@ pub trait Deployer: Send + Sync + 'static {
         staged: &Self::Staged,
         old: Option<&Self::Live>,
     ) -> impl Future<Output = Result<()>> + Send;
+
+    /// Makes durable what phases with [`Context::is_flushed`] left to it. Of a change set with many units it is called
+    /// once when all are staged, before any is activated, and again before what was activated or removed is recorded.
+    /// Default: nothing is left to it.
+    fn flush(&self, cx: &Context) -> impl Future<Output = Result<()>> + Send {
+        let _ = cx;
+        async { Ok(()) }
+    }
 
     /// Lets go of what only a revert would have needed. Default: nothing.
     fn retire(

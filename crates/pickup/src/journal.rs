@@ -48,6 +48,7 @@ pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
 pub(crate) use self::state::GroupState;
 use self::state::IllegalTransition;
 use crate::capture::Digest;
+#[cfg(test)]
 use crate::change::Content;
 use crate::deploy::Unit;
 use crate::error::{Error, ErrorKind, Result};
@@ -214,7 +215,28 @@ pub(crate) struct OpenStep {
     pub staged: Option<Value>,
 }
 
+/// Which unit is live with which deployer, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveKey<'a> {
+    pub deployer: &'a str,
+    pub unit: UnitPath,
+    pub config_digest: &'a str,
+    pub generation: u64,
+    pub digest: Option<Digest>,
+}
+
+/// The receipt of a unit that is live with one deployer.
+#[derive(Clone, Debug)]
+pub(crate) struct LiveReceipt {
+    pub deployer: String,
+    pub unit: UnitPath,
+    pub generation: u64,
+    /// JSON.
+    pub receipt: String,
+}
+
 /// A unit that is live with one deployer.
+#[cfg(test)]
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct LiveRow {
     pub deployer: String,

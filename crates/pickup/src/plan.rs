@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::capture::{CapturedFile, Digest};
+use crate::change::live::Live;
 use crate::change::{Change, ChangeKind, Content, TreeFile};
 use crate::path::UnitPath;
 use crate::source::git::Revision;
@@ -129,12 +130,7 @@ pub(crate) struct Aim<'a> {
 ///
 /// Each unit is a group of its own, unless the change set is a commit, or a deployer takes the pickup as a whole: then
 /// everything in it is one group. A deployer of the latter sort is given `live` with all changes applied.
-pub(crate) fn plan(
-    aim: Aim<'_>,
-    changes: Vec<Change>,
-    live: &BTreeMap<UnitPath, Content>,
-    routes: &[Route<'_>],
-) -> Plan {
+pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Route<'_>]) -> Plan {
     let mut plan = Plan::default();
     let as_a_whole = aim.revision.is_some() || routes.iter().any(|route| route.scope == Scope::Pickup);
     let ordered = in_order(changes);
@@ -220,8 +216,8 @@ fn take(route: &Route<'_>, unit: Unit, steps: &mut Vec<Step>) -> Option<Refusal>
 }
 
 /// What is live once the changes are.
-fn apply(live: &BTreeMap<UnitPath, Content>, changes: &[Change]) -> BTreeMap<UnitPath, Content> {
-    let mut after = live.clone();
+fn apply(live: &Live, changes: &[Change]) -> BTreeMap<UnitPath, Content> {
+    let mut after = live.contents();
     for change in changes {
         match &change.content {
             Some(content) => after.insert(change.path.clone(), content.clone()),

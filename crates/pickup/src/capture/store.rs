@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door to the content store")]
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, DirEntry, File};
 use std::io::{self, Read, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{CapturedFile, Digest};
+use super::{CapturedFile, Digest, stored_path};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::source::Fingerprint;
 
@@ -50,6 +50,8 @@ pub(crate) struct Store {
     below: Option<PathBuf>,
     max: u64,
     next_temp: AtomicU64,
+    /// Whether it is known how much is stored; held while that is counted.
+    is_counted: Mutex<bool>,
     state: Mutex<State>,
     hook: Option<Hook>,
 }
@@ -65,8 +67,8 @@ struct State {
 }
 
 impl Store {
-    /// Opens the store in `dir`, which is made if missing, counts what it holds and throws away what a crash left half done.
-    /// It holds `max` bytes.
+    /// Opens the store in `dir`, which is made if missing, and throws away what a crash left half done. It holds `max`
+    /// bytes; how many it has is counted when somebody needs to know, because a look at each file takes its time.
     ///
     /// # Errors
     /// The directory cannot be made or read.
@@ -76,7 +78,8 @@ impl Store {
             below: None,
             max,
             next_temp: AtomicU64::new(0),
-            state: Mutex::new(State::default()),
+            is_counted: Mutex::default(),
+            state: Mutex::default(),
             hook: None,
         };
         make_directory(dir)?;
@@ -87,13 +90,36 @@ impl Store {
             let path = entry.doing("list", &temps)?.path();
             fs::remove_file(&path).doing("remove", path)?;
         }
-        let mut used = 0;
-        store.for_each(|_, _, size| {
-            used += size;
+        Ok(store)
+    }
+
+    /// The digests of all that is stored, sorted; counts it too, if nobody did before.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub(crate) fn stored(&self) -> Result<Vec<Digest>> {
+        let mut is_counted = self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut digests, mut used) = (Vec::new(), 0);
+        self.for_each(|digest, entry| {
+            digests.push(digest);
+            if !*is_counted {
+                used += size_of(entry)?.unwrap_or(0);
+            }
             Ok(())
         })?;
-        store.state().used = used;
-        Ok(store)
+        if !*is_counted {
+            self.state().used = used;
+            *is_counted = true;
+        }
+        drop(is_counted);
+        digests.sort_unstable();
+        Ok(digests)
+    }
+
+    /// Makes sure that it is known how much is stored. Until it is, nothing is stored or removed, so the count is exact.
+    fn count(&self) -> Result<()> {
+        let is_counted = *self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_counted { Ok(()) } else { self.stored().map(drop) }
     }
 
     /// The same store, on top of the one in `below`, which is only read.
@@ -150,8 +176,7 @@ impl Store {
             self.unpin(&digest);
             return Ok(Captured::Moved);
         }
-        let stored = self.path(&digest);
-        Ok(Captured::File(CapturedFile { digest, size: expected.size, mode: expected.mode, stored }))
+        Ok(Captured::File(self.file(digest, expected.size, expected.mode)))
     }
 
     /// Reads stored content once and compares it with its digest.
@@ -165,6 +190,11 @@ impl Store {
         if found == *digest { Ok(()) } else { Err(self.damaged(digest)) }
     }
 
+    /// The directory that holds all that was ever deployed.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.below.as_ref().unwrap_or(&self.dir).clone()
+    }
+
     /// Whether content of that digest is stored.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
         self.path(digest).is_file()
@@ -172,8 +202,8 @@ impl Store {
 
     /// Where content of that digest is stored, if it is.
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
-        let below = self.below.as_ref().map(|below| path_in(below, digest));
-        below.filter(|path| path.is_file()).unwrap_or_else(|| path_in(&self.dir, digest))
+        let below = self.below.as_ref().map(|below| stored_path(below, digest));
+        below.filter(|path| path.is_file()).unwrap_or_else(|| stored_path(&self.dir, digest))
     }
 
     /// Content of that digest as a captured file with this size and mode.
@@ -199,17 +229,20 @@ impl Store {
     /// # Errors
     /// The store cannot be listed or written.
     pub(crate) fn collect(&self, keep: &HashSet<Digest>) -> Result<u64> {
+        self.count()?;
         let spared = mem::take(&mut self.state().unpinned);
         let mut freed = 0;
-        self.for_each(|digest, path, size| {
+        self.for_each(|digest, entry| {
             if keep.contains(&digest) || spared.contains(&digest) {
                 return Ok(());
             }
+            let Some(size) = size_of(entry)? else { return Ok(()) };
+            let path = entry.path();
             // Under the lock, so that no capture can find the content and pin it in between.
             let mut state = self.state();
             let is_loose = !state.pinned.contains_key(&digest) && !state.unpinned.contains(&digest);
             if is_loose && path.exists() {
-                self.may(StoreWrite::Remove).and_then(|()| fs::remove_file(path)).doing("remove", path)?;
+                self.may(StoreWrite::Remove).and_then(|()| fs::remove_file(&path)).doing("remove", path)?;
                 state.used = state.used.saturating_sub(size);
                 freed += size;
             }
@@ -281,7 +314,7 @@ impl Store {
 
     /// Gives the temporary its name and pins it.
     fn keep(&self, temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
-        let path = path_in(&self.dir, &digest);
+        let path = stored_path(&self.dir, &digest);
         self.may(StoreWrite::Rename).doing("write", &path)?;
         temp.make_read_only().doing("write", &temp.path)?;
         if let Some(parent) = path.parent() {
@@ -309,6 +342,7 @@ impl Store {
     }
 
     fn reserve(&self, size: u64, absolute: &Path) -> Result<Reserved<'_>> {
+        self.count()?;
         let mut state = self.state();
         match state.used.checked_add(size).filter(|used| *used <= self.max) {
             Some(used) => {
@@ -324,7 +358,10 @@ impl Store {
     }
 
     fn damaged(&self, digest: &Digest) -> Error {
-        let path = path_in(&self.dir, digest);
+        let path = stored_path(&self.dir, digest);
+        if let Err(error) = self.count() {
+            return error;
+        }
         let mut state = self.state();
         let size = path.symlink_metadata().map_or(0, |found| found.len());
         if fs::remove_file(&path).is_ok() {
@@ -343,8 +380,8 @@ impl Store {
         self.dir.join("tmp")
     }
 
-    /// Calls `each` with digest, path and size of everything stored.
-    fn for_each(&self, mut each: impl FnMut(Digest, &Path, u64) -> Result<()>) -> Result<()> {
+    /// Calls `each` with the digest and the entry of everything stored.
+    fn for_each(&self, mut each: impl FnMut(Digest, &DirEntry) -> Result<()>) -> Result<()> {
         for group in fs::read_dir(&self.dir).doing("list", &self.dir)? {
             let group = group.doing("list", &self.dir)?;
             if group.file_name().len() != 2 || !group.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -353,12 +390,7 @@ impl Store {
             for entry in fs::read_dir(group.path()).doing("list", group.path())? {
                 let entry = entry.doing("list", group.path())?;
                 let Some(digest) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-                match entry.metadata() {
-                    Ok(found) => each(digest, &entry.path(), found.len())?,
-                    // Damaged content was thrown away meanwhile.
-                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                    Err(e) => return Err(Error::io("look at", entry.path(), e)),
-                }
+                each(digest, &entry)?;
             }
         }
         Ok(())
@@ -370,10 +402,13 @@ impl Store {
     }
 }
 
-/// Where a store in `dir` has content of that digest.
-fn path_in(dir: &Path, digest: &Digest) -> PathBuf {
-    let name = digest.to_string();
-    dir.join(&name[..2]).join(name)
+/// `None` if it is gone: damaged content was thrown away meanwhile.
+fn size_of(entry: &DirEntry) -> Result<Option<u64>> {
+    match entry.metadata() {
+        Ok(found) => Ok(Some(found.len())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("look at", entry.path(), e)),
+    }
 }
 
 /// Room that a capture under way takes; given back unless used up.

@@ -79,12 +79,15 @@ impl Gathering {
     }
 
     /// Takes the units that may go now, or none. `unsettled` says whether a unit has a path that is still written to;
-    /// `moving` whether any path at all has.
+    /// `moving` whether any path at all has. Of those that `is_put` names, at most `puts_max` go; the rest stay for the
+    /// next time, and cost nothing but to be passed over.
     pub(crate) fn close(
         &mut self,
         now: Instant,
         moving: bool,
         unsettled: impl Fn(&UnitPath) -> bool,
+        is_put: impl Fn(&UnitPath) -> bool,
+        puts_max: usize,
     ) -> BTreeSet<UnitPath> {
         let alone = self.patience.alone_at_once
             && !moving
@@ -96,11 +99,19 @@ impl Gathering {
         if self.patience.is_whole && self.removals_due().is_some_and(|due| due > now) {
             return BTreeSet::new();
         }
-        let may_go = |(unit, held): (&UnitPath, &Held)| self.until(held) <= now && !unsettled(unit);
+        let may_go = |(unit, held): &(&UnitPath, &Held)| self.until(held) <= now && !unsettled(unit);
+        let mut puts = 0;
+        let fits = |(unit, _): &(&UnitPath, &Held)| {
+            let is_put = is_put(unit);
+            puts += usize::from(is_put);
+            !is_put || puts <= puts_max
+        };
         let closed: BTreeSet<UnitPath> =
-            self.dirty.iter().filter(|entry| may_go(*entry)).map(|(unit, _)| unit.clone()).collect();
+            self.dirty.iter().filter(may_go).filter(fits).map(|(unit, _)| unit.clone()).collect();
         if !closed.is_empty() {
-            self.dirty.retain(|unit, _| !closed.contains(unit));
+            for unit in &closed {
+                self.dirty.remove(unit);
+            }
             self.opened = (!self.dirty.is_empty()).then_some(now);
             if !self.dirty.values().any(|held| held.noted == Noted::Gone) {
                 self.removals = None;

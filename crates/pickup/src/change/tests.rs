@@ -1,6 +1,7 @@
 //! Change sets, by data.
 #![expect(clippy::disallowed_methods, reason = "some instant to count from")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,14 +18,24 @@ fn file(byte: u8, mode: u32) -> Content {
     Content::File(CapturedFile { digest: Digest([byte; 32]), size: 1, mode, stored: PathBuf::new() })
 }
 
+/// All that may go.
+fn closed(
+    gathering: &mut Gathering,
+    now: Instant,
+    moving: bool,
+    unsettled: impl Fn(&UnitPath) -> bool,
+) -> BTreeSet<UnitPath> {
+    gathering.close(now, moving, unsettled, |_| true, usize::MAX)
+}
+
 fn kinds(changes: &[Change]) -> Vec<(String, ChangeKind)> {
     changes.iter().map(|change| (change.path.to_string(), change.kind)).collect()
 }
 
 #[test]
 fn each_difference_has_its_word() {
-    let live: BTreeMap<_, _> =
-        ["gone", "edited", "chmod", "touched", "same"].map(|name| (path(name), file(1, 0o644))).into();
+    let live: Live =
+        ["gone", "edited", "chmod", "touched", "same"].map(|name| (path(name), file(1, 0o644))).into_iter().collect();
     let wanted: BTreeMap<_, _> = [
         ("new", file(1, 0o644)),
         ("edited", file(2, 0o644)),
@@ -82,7 +93,7 @@ fn one_complete_file_alone_goes_at_once() {
     let start = Instant::now();
     let mut gathering = Gathering::new(PATIENCE);
     gathering.note(start, path("a"), Noted::Complete);
-    assert_eq!(gathering.close(start, false, |_| false), [path("a")].into());
+    assert_eq!(closed(&mut gathering, start, false, |_| false), [path("a")].into());
     assert_eq!(gathering.next_deadline(|_| false), None);
 }
 
@@ -92,9 +103,9 @@ fn a_batch_closes_when_it_is_quiet() {
     let mut gathering = Gathering::new(PATIENCE);
     gathering.note(start, path("a"), Noted::Complete);
     gathering.note(ms(start, 5), path("b"), Noted::Complete);
-    assert!(gathering.close(ms(start, 14), false, |_| false).is_empty());
+    assert!(closed(&mut gathering, ms(start, 14), false, |_| false).is_empty());
     assert_eq!(gathering.next_deadline(|_| false), Some(ms(start, 15)));
-    assert_eq!(gathering.close(ms(start, 15), false, |_| false), [path("a"), path("b")].into());
+    assert_eq!(closed(&mut gathering, ms(start, 15), false, |_| false), [path("a"), path("b")].into());
 }
 
 #[test]
@@ -103,9 +114,9 @@ fn a_stream_that_never_pauses_is_cut_at_the_cap() {
     let mut gathering = Gathering::new(PATIENCE);
     for at in 0..1000 {
         gathering.note(ms(start, at), path(&format!("{at}")), Noted::Complete);
-        assert!(gathering.close(ms(start, at), true, |_| false).is_empty(), "{at}");
+        assert!(closed(&mut gathering, ms(start, at), true, |_| false).is_empty(), "{at}");
     }
-    assert_eq!(gathering.close(ms(start, 1000), true, |_| false).len(), 1000);
+    assert_eq!(closed(&mut gathering, ms(start, 1000), true, |_| false).len(), 1000);
 }
 
 #[test]
@@ -115,9 +126,9 @@ fn one_unfinished_unit_never_holds_back_the_others() {
     gathering.note(start, path("slow"), Noted::Complete);
     gathering.note(start, path("done"), Noted::Complete);
     let slow = |unit: &UnitPath| *unit == path("slow");
-    assert_eq!(gathering.close(ms(start, 10), true, slow), [path("done")].into());
+    assert_eq!(closed(&mut gathering, ms(start, 10), true, slow), [path("done")].into());
     assert_eq!(gathering.next_deadline(slow), None);
-    assert_eq!(gathering.close(ms(start, 30), false, |_| false), [path("slow")].into());
+    assert_eq!(closed(&mut gathering, ms(start, 30), false, |_| false), [path("slow")].into());
 }
 
 #[test]
@@ -125,9 +136,9 @@ fn a_removal_waits_for_the_file_to_come_back() {
     let start = Instant::now();
     let mut gathering = Gathering::new(PATIENCE);
     gathering.note(start, path("a"), Noted::Gone);
-    assert!(gathering.close(ms(start, 100), false, |_| false).is_empty());
+    assert!(closed(&mut gathering, ms(start, 100), false, |_| false).is_empty());
     gathering.note(ms(start, 100), path("a"), Noted::Complete);
-    assert_eq!(gathering.close(ms(start, 110), false, |_| false), [path("a")].into());
+    assert_eq!(closed(&mut gathering, ms(start, 110), false, |_| false), [path("a")].into());
 }
 
 #[test]
@@ -136,9 +147,9 @@ fn where_a_change_set_is_one_transaction_a_file_that_moves_goes_and_comes_togeth
     let mut gathering = Gathering::new(Patience { is_whole: true, alone_at_once: false, ..PATIENCE });
     gathering.note(start, path("old"), Noted::Gone);
     gathering.note(ms(start, 1), path("new"), Noted::Complete);
-    assert!(gathering.close(ms(start, 100), false, |_| false).is_empty());
+    assert!(closed(&mut gathering, ms(start, 100), false, |_| false).is_empty());
     assert_eq!(gathering.next_deadline(|_| false), Some(ms(start, 200)));
-    assert_eq!(gathering.close(ms(start, 200), false, |_| false), [path("new"), path("old")].into());
+    assert_eq!(closed(&mut gathering, ms(start, 200), false, |_| false), [path("new"), path("old")].into());
     assert_eq!(gathering.next_deadline(|_| false), None);
 }
 
@@ -148,14 +159,14 @@ fn removals_that_keep_coming_stay_together() {
     let mut gathering = Gathering::new(PATIENCE);
     for at in 0..20 {
         gathering.note(ms(start, at * 100), path(&format!("{at}")), Noted::Gone);
-        assert!(gathering.close(ms(start, at * 100 + 99), false, |_| false).is_empty(), "{at}");
+        assert!(closed(&mut gathering, ms(start, at * 100 + 99), false, |_| false).is_empty(), "{at}");
     }
     assert_eq!(gathering.next_deadline(|_| false), Some(ms(start, 2100)));
-    assert_eq!(gathering.close(ms(start, 2100), false, |_| false).len(), 20);
+    assert_eq!(closed(&mut gathering, ms(start, 2100), false, |_| false).len(), 20);
     for at in 3000..13_000 {
         gathering.note(ms(start, at), path(&format!("{at}")), Noted::Gone);
     }
-    assert_eq!(gathering.close(ms(start, 13_000), false, |_| false).len(), 10_000);
+    assert_eq!(closed(&mut gathering, ms(start, 13_000), false, |_| false).len(), 10_000);
 }
 
 #[test]
@@ -164,9 +175,9 @@ fn a_directory_that_is_one_artifact_must_stand_still() {
     let mut gathering = Gathering::new(PATIENCE);
     gathering.note(start, path("app"), Noted::Inside);
     gathering.note(ms(start, 1500), path("app"), Noted::Inside);
-    assert!(gathering.close(ms(start, 3499), false, |_| false).is_empty());
+    assert!(closed(&mut gathering, ms(start, 3499), false, |_| false).is_empty());
     assert_eq!(gathering.next_deadline(|_| false), Some(ms(start, 3500)));
-    assert_eq!(gathering.close(ms(start, 3500), false, |_| false), [path("app")].into());
+    assert_eq!(closed(&mut gathering, ms(start, 3500), false, |_| false), [path("app")].into());
 }
 
 proptest! {
@@ -176,19 +187,19 @@ proptest! {
         live in prop::collection::btree_map(0u8..12, (0u8..3, 0u32..2), 0..12),
         wanted in prop::collection::btree_map(0u8..12, (0u8..3, 0u32..2), 0..12),
     ) {
-        let build = |map: BTreeMap<u8, (u8, u32)>| -> BTreeMap<UnitPath, Content> {
+        let build = |map: BTreeMap<u8, (u8, u32)>| -> Live {
             map.into_iter().map(|(name, (byte, mode))| (path(&name.to_string()), file(byte, mode))).collect()
         };
         let (mut live, wanted) = (build(live), build(wanted));
         let dirty = (0..12).map(|name| path(&name.to_string())).collect();
-        for change in compare(&dirty, &BTreeSet::new(), |unit| wanted.get(unit).cloned(), &live) {
+        for change in compare(&dirty, &BTreeSet::new(), |unit| wanted.get(unit), &live) {
             match change.content {
                 Some(content) => { live.insert(change.path, content); }
-                None => prop_assert!(live.remove(&change.path).is_some()),
+                None => prop_assert!(live.remove(&change.path)),
             }
         }
-        prop_assert_eq!(&live, &wanted);
-        prop_assert!(compare(&dirty, &BTreeSet::new(), |unit| wanted.get(unit).cloned(), &live).is_empty());
+        prop_assert_eq!(live.contents(), wanted.contents());
+        prop_assert!(compare(&dirty, &BTreeSet::new(), |unit| wanted.get(unit), &live).is_empty());
     }
 
     /// Whatever is noted and whenever: every unit goes exactly once for each note that is its last.
@@ -205,13 +216,13 @@ proptest! {
             let noted = [Noted::Complete, Noted::Inside, Noted::Gone][noted as usize];
             gathering.note(now, path(&name.to_string()), noted);
             open.insert(path(&name.to_string()));
-            for unit in gathering.close(now, true, |_| false) {
+            for unit in closed(&mut gathering, now, true, |_| false) {
                 prop_assert!(open.remove(&unit));
             }
         }
         while let Some(deadline) = gathering.next_deadline(|_| false) {
             now = now.max(deadline);
-            let closed = gathering.close(now, false, |_| false);
+            let closed = closed(&mut gathering, now, false, |_| false);
             prop_assert!(!closed.is_empty());
             for unit in closed {
                 prop_assert!(open.remove(&unit));

@@ -193,9 +193,9 @@ mod tests {
         {
             let staged = DynDeployer::stage(&deployer, &cx, &unit, None).await.unwrap();
             let live = DynDeployer::activate(&deployer, &cx, &unit, &staged, None).await.unwrap();
-            assert_eq!(DynDeployer::observe(&deployer, &cx, &live).await.unwrap(), Observed::Alive);
+            assert_eq!(DynDeployer::observe(&deployer, &cx, &live.to_string()).await.unwrap(), Observed::Alive);
             let expected = if later.held.is_some() { Observed::Gone } else { Observed::Alive };
-            assert_eq!(DynDeployer::observe(&later, &cx, &live).await.unwrap(), expected);
+            assert_eq!(DynDeployer::observe(&later, &cx, &live.to_string()).await.unwrap(), expected);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +38,8 @@ pub struct Copy {
 struct Work {
     config: CopyConfig,
     made: Made,
+    /// Directories in which something was written that no sync has put on disk yet.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// What was prepared beside the old version.
@@ -64,7 +66,10 @@ pub struct Live {
 impl Copy {
     /// Makes the deployer that the section describes.
     pub fn new(config: CopyConfig) -> Self {
-        Self { work: Arc::new(Work { config, made: Made::default() }), lanes: Lanes::default() }
+        Self {
+            work: Arc::new(Work { config, made: Made::default(), unsynced: Mutex::default() }),
+            lanes: Lanes::default(),
+        }
     }
 }
 
@@ -80,14 +85,15 @@ impl Deployer for Copy {
 
     async fn stage(&self, cx: &Context, unit: &Unit, old: Option<&Live>) -> Result<Staged> {
         let (work, subject, old) = (Arc::clone(&self.work), unit.clone(), old.cloned());
-        let is_small = lane::is_small(unit.content.as_ref());
-        self.lanes.run(cx, unit, is_small, move |stop| work.stage(&subject, old.as_ref(), stop)).await
+        let (is_small, is_flushed) = (lane::is_small(unit.content.as_ref()), cx.is_flushed());
+        self.lanes.run(cx, unit, is_small, move |stop| work.stage(&subject, old.as_ref(), is_flushed, stop)).await
     }
 
     async fn activate(&self, cx: &Context, unit: &Unit, staged: &Staged, old: Option<&Live>) -> Result<Live> {
         let (work, staged, old) = (Arc::clone(&self.work), staged.clone(), old.cloned());
         let is_small = lane::is_few(staged.files.len() + staged.stale.len());
-        self.lanes.run(cx, unit, is_small, move |stop| work.activate(staged, old, stop)).await
+        let is_flushed = cx.is_flushed();
+        self.lanes.run(cx, unit, is_small, move |stop| work.activate(staged, old, is_flushed, stop)).await
     }
 
     async fn revert(&self, cx: &Context, unit: &Unit, staged: &Staged, _old: Option<&Live>) -> Result<()> {
@@ -105,8 +111,13 @@ impl Deployer for Copy {
     /// Fails, and removes nothing, if somebody else changed what is live.
     async fn remove(&self, cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
         let (work, live) = (Arc::clone(&self.work), live.clone());
-        let is_small = lane::is_few(live.files.len());
-        self.lanes.run(cx, unit, is_small, move |_| work.remove(&live)).await
+        let (is_small, is_flushed) = (lane::is_few(live.files.len()), cx.is_flushed());
+        self.lanes.run(cx, unit, is_small, move |_| work.remove(&live, is_flushed)).await
+    }
+
+    async fn flush(&self, _cx: &Context) -> Result<()> {
+        let work = Arc::clone(&self.work);
+        lane::off_thread(move || work.flush()).await
     }
 
     async fn observe(&self, _cx: &Context, live: &Live) -> Result<Observed> {
@@ -157,7 +168,38 @@ impl Work {
         expand::directory(&self.config.into, &unit.pickup)
     }
 
-    fn stage(&self, unit: &Unit, old: Option<&Live>, stop: &Stop) -> Result<Staged> {
+    /// Puts on disk what many units left to it: one sync of the file system, where each would need several of its own.
+    fn flush(&self) -> Result<()> {
+        let unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        for into in unsynced {
+            if let Err(error) = Root::open(&into).and_then(|root| root.as_ref().map_or(Ok(()), sync_all)) {
+                self.leave_unsynced(&into);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_unsynced(&self, into: &Path) {
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if !unsynced.contains(into) {
+            unsynced.insert(into.to_path_buf());
+        }
+    }
+
+    /// Puts the directories of `paths` on disk, or leaves that to the flush that follows.
+    fn sync<'a>(&self, root: &Root, is_flushed: bool, paths: impl Iterator<Item = &'a UnitPath>) -> Result<()> {
+        match (self.config.durable, is_flushed) {
+            (false, _) => Ok(()),
+            (true, true) => {
+                self.leave_unsynced(root.path());
+                Ok(())
+            }
+            (true, false) => sync_directories(root, paths),
+        }
+    }
+
+    fn stage(&self, unit: &Unit, old: Option<&Live>, is_flushed: bool, stop: &Stop) -> Result<Staged> {
         let (into, targets) = (self.into(unit)?, self.targets(unit)?);
         let owner = self.config.owner.as_deref().map(Owner::look_up).transpose()?;
         if let Some(old) = old {
@@ -165,7 +207,7 @@ impl Work {
         }
         let root = Root::create(&into)?;
         let mut staged = Staged { into, files: Vec::new(), stale: Vec::new(), directories: Vec::new() };
-        let sync_each = self.config.durable && targets.len() < SYNC_ALL_FILES;
+        let sync_each = self.config.durable && !is_flushed && targets.len() < SYNC_ALL_FILES;
         for (target, captured) in &targets {
             let mode = self.config.mode.unwrap_or(captured.mode & 0o777);
             let settings = file::Settings { mode, owner, is_synced: sync_each };
@@ -186,9 +228,10 @@ impl Work {
             let stale = old.files.iter().filter(|file| !kept.contains(&file.path));
             staged.stale = stale.map(|live| StaleFile::new(live, &file::tag(unit, &live.path))).collect();
         }
-        if self.config.durable && !sync_each {
-            crate::deploy::place::sync_all(root.as_directory())
-                .map_err(|error| Error::io("put on disk", root.path(), error))?;
+        if self.config.durable && is_flushed {
+            self.leave_unsynced(root.path());
+        } else if self.config.durable && !sync_each {
+            sync_all(&root)?;
         }
         Ok(staged)
     }
@@ -199,7 +242,7 @@ impl Work {
         staged.directories = directories.into_iter().collect();
     }
 
-    fn activate(&self, staged: Staged, old: Option<Live>, stop: &Stop) -> Result<Live> {
+    fn activate(&self, staged: Staged, old: Option<Live>, is_flushed: bool, stop: &Stop) -> Result<Live> {
         let root = Root::create(&staged.into)?;
         self.made.recall(&staged.into, &staged.directories);
         for file in &staged.files {
@@ -208,10 +251,8 @@ impl Work {
         for file in &staged.stale {
             file.set_aside(&root, stop)?;
         }
-        if self.config.durable {
-            let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
-            sync_directories(&root, paths)?;
-        }
+        let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
+        self.sync(&root, is_flushed, paths)?;
         let old_directories = old.filter(|old| old.into == staged.into).map(|old| old.directories);
         let directories: BTreeSet<_> =
             staged.directories.into_iter().chain(old_directories.unwrap_or_default()).collect();
@@ -225,10 +266,8 @@ impl Work {
         let stale = staged.stale.iter().rev().map(|file| file.revert(&root));
         let files = staged.files.iter().rev().map(|file| file.revert(&root));
         first_error(stale.chain(files))?;
-        if self.config.durable {
-            let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
-            sync_directories(&root, paths)?;
-        }
+        let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
+        self.sync(&root, false, paths)?;
         root.remove_empty(&staged.directories, &self.made)
     }
 
@@ -240,7 +279,7 @@ impl Work {
         let Some(old) = old else { return Ok(()) };
         if old.into != staged.into {
             // The configuration changed: what lies in the old place is nobody's any more.
-            return self.remove(old);
+            return self.remove(old, false);
         }
         match Root::open(&old.into)? {
             Some(root) => root.remove_empty(&old.directories, &self.made),
@@ -248,7 +287,7 @@ impl Work {
         }
     }
 
-    fn remove(&self, live: &Live) -> Result<()> {
+    fn remove(&self, live: &Live, is_flushed: bool) -> Result<()> {
         self.made.recall(&live.into, &live.directories);
         let Some(root) = Root::open(&live.into)? else { return Ok(()) };
         for file in &live.files {
@@ -257,9 +296,7 @@ impl Work {
         for file in &live.files {
             file.remove(&root)?;
         }
-        if self.config.durable {
-            sync_directories(&root, live.files.iter().map(|file| &file.path))?;
-        }
+        self.sync(&root, is_flushed, live.files.iter().map(|file| &file.path))?;
         root.remove_empty(&live.directories, &self.made)
     }
 }
@@ -280,6 +317,10 @@ fn observe(live: &Live) -> Result<Observed> {
         (None, Some(path)) => Observed::Drifted(format!("{path} is gone")),
         (None, None) => Observed::Alive,
     })
+}
+
+fn sync_all(root: &Root) -> Result<()> {
+    crate::deploy::place::sync_all(root.as_directory()).map_err(|error| Error::io("put on disk", root.path(), error))
 }
 
 fn sync_directories<'a>(root: &Root, paths: impl Iterator<Item = &'a UnitPath>) -> Result<()> {

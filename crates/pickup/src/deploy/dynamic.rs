@@ -43,7 +43,9 @@ pub(crate) trait DynDeployer: Send + Sync + 'static {
         old: Option<&'a Value>,
     ) -> Phase<'a, ()>;
     fn remove<'a>(&'a self, cx: &'a Context, unit: &'a Unit, live: &'a Value) -> Phase<'a, ()>;
-    fn observe<'a>(&'a self, cx: &'a Context, live: &'a Value) -> Phase<'a, Observed>;
+    fn flush<'a>(&'a self, cx: &'a Context) -> Phase<'a, ()>;
+    /// `live` is the receipt's JSON: at a start there is one for each file that is live.
+    fn observe<'a>(&'a self, cx: &'a Context, live: &'a str) -> Phase<'a, Observed>;
     fn shutdown<'a>(&'a self, cx: &'a Context, ending: Ending) -> Phase<'a, ()>;
 }
 
@@ -129,11 +131,15 @@ impl<D: Deployer> DynDeployer for D {
         })
     }
 
-    fn observe<'a>(&'a self, cx: &'a Context, live: &'a Value) -> Phase<'a, Observed> {
+    fn observe<'a>(&'a self, cx: &'a Context, live: &'a str) -> Phase<'a, Observed> {
         guarded::<D, _>("observe", cx, async move {
-            let live = read::<D, D::Live>(live)?;
+            let live: D::Live = serde_json::from_str(live).map_err(not_understood::<D>)?;
             Deployer::observe(self, cx, &live).await
         })
+    }
+
+    fn flush<'a>(&'a self, cx: &'a Context) -> Phase<'a, ()> {
+        guarded::<D, _>("flush", cx, Deployer::flush(self, cx))
     }
 
     fn shutdown<'a>(&'a self, cx: &'a Context, ending: Ending) -> Phase<'a, ()> {
@@ -147,8 +153,11 @@ fn name<D>() -> &'static str {
 }
 
 fn read<D, R: Receipt>(value: &Value) -> Result<R> {
-    R::deserialize(value)
-        .map_err(|source| Error::deploy(format!("understand a receipt of {}", name::<D>())).caused_by(source))
+    R::deserialize(value).map_err(not_understood::<D>)
+}
+
+fn not_understood<D>(source: serde_json::Error) -> Error {
+    Error::deploy(format!("understand a receipt of {}", name::<D>())).caused_by(source)
 }
 
 fn write<D, R: Receipt>(receipt: &R) -> Result<Value> {

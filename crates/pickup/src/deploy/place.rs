@@ -1,8 +1,8 @@
 //! Files into place: verified copies, below directories that no symlink leads out of.
 #![expect(clippy::disallowed_methods, reason = "this is the door to target directories")]
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -90,20 +90,26 @@ pub(crate) fn sync_all(directory: impl AsFd) -> std::io::Result<()> {
 
 /// The directories that a deployer created, so that it removes these and no others once they are empty.
 #[derive(Debug, Default)]
-pub(crate) struct Made(Mutex<BTreeSet<PathBuf>>);
+pub(crate) struct Made(Mutex<HashSet<OsString>>);
 
 impl Made {
     /// Remembers what an earlier run created.
     pub(crate) fn recall(&self, root: &Path, directories: &[UnitPath]) {
         let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        made.extend(directories.iter().map(|directory| root.join(directory.as_path())));
+        for directory in directories {
+            let directory = root.join(directory.as_path()).into_os_string();
+            // Each file recalls the directories above it, so most are there.
+            if !made.contains(&directory) {
+                made.insert(directory);
+            }
+        }
     }
 
     /// Those of the directories above `path` that were created, the topmost first.
     pub(crate) fn above(&self, root: &Path, path: &UnitPath) -> Vec<UnitPath> {
         let made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut above: Vec<_> = std::iter::successors(path.parent(), UnitPath::parent)
-            .filter(|parent| !parent.is_root() && made.contains(&root.join(parent.as_path())))
+            .filter(|parent| !parent.is_root() && made.contains(root.join(parent.as_path()).as_os_str()))
             .collect();
         above.reverse();
         above
@@ -144,17 +150,23 @@ impl Root {
 
     /// Opens the directory that holds `path`, or `None` if it is not there.
     pub(crate) fn parent(&self, path: &UnitPath) -> Result<Option<Parent>> {
+        if let Some(parent) = self.parent_at_once(path) {
+            return Ok(Some(parent));
+        }
         self.walk(path, |_, _, _| Err(Errno::NOENT))
     }
 
     /// Opens the directory that holds `path`; what is missing on the way is made and remembered.
     pub(crate) fn make_parent(&self, path: &UnitPath, made: &Made) -> Result<Parent> {
+        if let Some(parent) = self.parent_at_once(path) {
+            return Ok(parent);
+        }
         let parent = self.walk(path, |directory, name, full| {
             // Under the lock, so that whoever finds the directory there also finds it remembered.
             let mut made = made.0.lock().unwrap_or_else(PoisonError::into_inner);
             match rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o777)) {
                 Ok(()) => {
-                    made.insert(full.to_path_buf());
+                    made.insert(full.as_os_str().to_owned());
                     Ok(())
                 }
                 Err(Errno::EXIST) => Ok(()),
@@ -162,6 +174,23 @@ impl Root {
             }
         })?;
         parent.ok_or_else(|| Error::io("create the directory of", self.path.join(path.as_path()), Errno::NOENT.into()))
+    }
+
+    /// Opens the directory that holds `path` in one call, where the kernel promises that no symlink is followed and
+    /// nothing led out; `None` where it does not, or where the directory cannot be had: the slow way finds out why.
+    #[cfg(target_os = "linux")]
+    fn parent_at_once(&self, path: &UnitPath) -> Option<Parent> {
+        use rustix::fs::{ResolveFlags, openat2};
+
+        let below = path.as_path().parent().filter(|below| !below.as_os_str().is_empty())?;
+        let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+        let directory = openat2(&self.directory, below, DIRECTORY, Mode::empty(), resolve).ok()?;
+        Some(Parent { directory, path: self.path.join(below) })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn parent_at_once(&self, _path: &UnitPath) -> Option<Parent> {
+        None
     }
 
     /// Goes down to the directory of `path`, one component at a time; `missing` may make what is not there.
@@ -209,7 +238,7 @@ impl Root {
             match rustix::fs::unlinkat(&parent.directory, directory.file_name().unwrap_or_default(), AtFlags::REMOVEDIR)
             {
                 Ok(()) | Err(Errno::NOENT) => {
-                    made.remove(&full);
+                    made.remove(full.as_os_str());
                 }
                 // Somebody else uses it: it stays.
                 Err(Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::BUSY) => {}

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::pickup::{Paused, Pickup, Root, Work};
+use super::pickup::{Known, Paused, Pickup, Root, Work};
 use super::shared::Bound;
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content, TreeFile, compare, doubt};
@@ -49,17 +49,7 @@ impl Pickup {
     }
 
     pub(super) fn is_wanted(&self, unit: &UnitPath) -> bool {
-        (0..self.roots.len()).any(|root| {
-            let place = Place { root, path: unit.clone() };
-            self.known.range(place..).next().is_some_and(|(known, _)| {
-                known.root == root
-                    && if self.config.unit == UnitKind::File {
-                        known.path == *unit
-                    } else {
-                        known.path.starts_with(unit)
-                    }
-            })
-        })
+        is_known(&self.known, self.roots.len(), self.config.unit, unit)
     }
 
     fn captured_file(&self, place: &Place) -> Option<crate::capture::CapturedFile> {
@@ -105,19 +95,18 @@ impl Pickup {
             return Some(self.close_commit(ready));
         }
         let unsettled = self.unsettled_units();
-        let mut closed = self.gathering.close(now, !unsettled.is_empty(), |unit| unsettled.contains(unit));
+        let revision = self.revision_of_change();
+        let is_one_by_one = self.is_by_unit() && revision.is_none();
+        // Removals stay together: whether they are believed depends on how many there are.
+        let puts_max = if is_one_by_one { UNITS_MAX } else { usize::MAX };
+        let is_unsettled = |unit: &UnitPath| unsettled.contains(unit);
+        let is_put = |unit: &UnitPath| is_known(&self.known, self.roots.len(), self.config.unit, unit);
+        let mut closed = self.gathering.close(now, !unsettled.is_empty(), is_unsettled, is_put, puts_max);
         if closed.is_empty() {
             return None;
         }
-        let revision = self.revision_of_change();
-        if self.is_by_unit() && revision.is_none() {
+        if is_one_by_one {
             self.clear_the_way(now, &mut closed);
-            // Removals stay together: whether they are believed depends on how many there are.
-            let puts = closed.iter().filter(|unit| self.is_wanted(unit));
-            for unit in puts.skip(UNITS_MAX).cloned().collect::<Vec<_>>() {
-                closed.remove(&unit);
-                self.gathering.note(now, unit, Noted::Complete);
-            }
         } else {
             // All or nothing: what failed together is tried together with what is new.
             self.take_failed(&mut closed);
@@ -195,7 +184,7 @@ impl Pickup {
         };
         for unit in closed.iter().filter(|unit| !self.live.contains_key(unit) && self.is_wanted(unit)) {
             let above = std::iter::successors(unit.parent(), UnitPath::parent);
-            let below = self.live.range(unit.clone()..).map(|(live, _)| live).take_while(|live| live.starts_with(unit));
+            let below = self.live.keys_from(unit).take_while(|live| live.starts_with(unit));
             let old: Vec<UnitPath> = above.chain(below.cloned()).filter(goes).collect();
             if !old.is_empty() {
                 in_the_way.extend(old);
@@ -293,18 +282,40 @@ impl Pickup {
 
     /// Notes every unit that differs from what is live: at start, and when a hold ends.
     pub(super) fn note_differences(&mut self, now: Instant) {
-        let units: BTreeSet<UnitPath> = self.known.keys().map(|place| self.unit_of(&place.path)).collect();
-        for unit in units {
-            let wanted = self.wanted(&unit);
-            let is_same = match (&wanted, self.live.get(&unit)) {
-                (Some(wanted), Some(live)) => wanted.is_same(live),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            };
-            if !is_same {
-                self.since.entry(unit.clone()).or_insert(now);
-                self.gathering.note(now, unit, Noted::Complete);
+        let units: BTreeSet<UnitPath> = match self.config.unit {
+            // Of many files most are live: the cheap question first. Where roots share a name, the dear one decides.
+            UnitKind::File => {
+                let is_live = |place: &Place, known: &Known| {
+                    self.live.is_file(&place.path, &known.digest, known.fingerprint.mode)
+                };
+                let other = self.known.iter().filter(|(place, known)| !is_live(place, known));
+                other.map(|(place, _)| place.path.clone()).collect()
             }
+            UnitKind::Directory | UnitKind::Tree => self.known.keys().map(|place| self.unit_of(&place.path)).collect(),
+        };
+        for unit in units.into_iter().filter(|unit| !self.is_live(unit)).collect::<Vec<_>>() {
+            self.since.entry(unit.clone()).or_insert(now);
+            self.gathering.note(now, unit, Noted::Complete);
         }
     }
+
+    /// Whether what is on disk of the unit is live.
+    fn is_live(&self, unit: &UnitPath) -> bool {
+        match (self.wanted(unit), self.live.get(unit)) {
+            (Some(wanted), Some(live)) => wanted.is_same(&live),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+}
+
+/// Whether any of the roots has something of the unit.
+fn is_known(known: &BTreeMap<Place, Known>, roots: usize, kind: UnitKind, unit: &UnitPath) -> bool {
+    (0..roots).any(|root| {
+        let place = Place { root, path: unit.clone() };
+        known.range(place..).next().is_some_and(|(known, _)| {
+            let is_of_unit = if kind == UnitKind::File { known.path == *unit } else { known.path.starts_with(unit) };
+            known.root == root && is_of_unit
+        })
+    })
 }

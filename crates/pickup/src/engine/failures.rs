@@ -75,7 +75,7 @@ impl Pickup {
     pub(super) fn broken(&mut self, deployer: &str, units: Vec<UnitPath>, cause: &str) {
         tracing::error!(pickup = self.config.name, deployer, cause, "what was live is not any more");
         for unit in &units {
-            let Some(digest) = self.live.get(unit).map(Content::digest) else { continue };
+            let Some(digest) = self.live.digest(unit) else { continue };
             let (unit, deployer, cause) = (unit.clone(), deployer.to_owned(), format!("{deployer}: {cause}"));
             let (digest, is_transient) = (Some(digest), false);
             let record = Quarantined { unit, digest, deployer, attempts: 1, retry_at: None, cause, is_transient };
@@ -138,7 +138,7 @@ impl Pickup {
         if let Some(failure) = self.failures.get_mut(unit) {
             failure.retry = None;
             failure.is_due = true;
-            let live = self.live.get(unit).map(Content::digest);
+            let live = self.live.digest(unit);
             if live.is_some() && live == failure.record.digest {
                 // What is live was asked for once more, after a touch or a drift; nothing differs but that.
                 self.touched.insert(unit.clone());

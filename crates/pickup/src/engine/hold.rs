@@ -7,13 +7,16 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::pickup::{Failure, Known, Message, Pickup};
+use super::recover::Loaded;
 use super::transaction::{GroupResult, Outcome};
+use crate::capture::Digest;
 use crate::change::gather::Noted;
 use crate::change::{Content, compare};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::journal::{Origin, Outcome as Recorded};
 use crate::path::UnitPath;
+use crate::source::Hint;
 use crate::source::git::Revision;
 
 impl Pickup {
@@ -23,7 +26,8 @@ impl Pickup {
         self.spawn_recovery();
         self.follow_remote();
         self.load_followed()?;
-        self.load_known()?;
+        // Whether the store still has it is found out by recovery, before anything is deployed.
+        self.load_known(|_| true)?;
         self.rescan_all(now);
         let files = self.known.len();
         let directories = self.roots.iter().map(|root| root.directories).sum();
@@ -33,20 +37,28 @@ impl Pickup {
         Ok(())
     }
 
-    /// Loads the files that were seen before.
-    pub(super) fn load_known(&mut self) -> Result<()> {
-        for file in self.shared.journal().known(&self.config.name)? {
-            if file.place.root < self.roots.len() && self.shared.store.contains(&file.digest) {
-                let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
-                self.known.insert(file.place, known);
-            }
-        }
+    /// Loads the files that were seen before, as far as their content `is_stored`.
+    pub(super) fn load_known(&mut self, is_stored: impl Fn(&Digest) -> bool) -> Result<()> {
+        let roots = self.roots.len();
+        self.known = self.shared.journal().known(&self.config.name, |file| {
+            let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
+            (file.place.root < roots && is_stored(&file.digest)).then_some((file.place, known))
+        })?;
         Ok(())
     }
 
     /// Recovery is over: what the journal says is live, is.
-    pub(super) fn recovered(&mut self, now: Instant, drifted: BTreeSet<UnitPath>) -> Result<()> {
-        self.load_live(now, &drifted)?;
+    pub(super) fn recovered(
+        &mut self,
+        now: Instant,
+        loaded: Option<(Loaded, Vec<Digest>)>,
+        drifted: BTreeSet<UnitPath>,
+    ) -> Result<()> {
+        let Some((loaded, stored)) = loaded else {
+            return Err(Error::new(ErrorKind::Journal, "tell what is live: nothing was read"));
+        };
+        self.capture_lost(now, &stored);
+        self.load_live(now, loaded, &drifted)?;
         if self.config.delete_after_pickup {
             // What a crash left behind after it went live.
             for unit in self.live.keys().cloned().collect::<Vec<_>>() {
@@ -61,22 +73,15 @@ impl Pickup {
         Ok(())
     }
 
-    /// Loads what is live and what failed, and notes what has to be deployed once more.
-    pub(super) fn load_live(&mut self, now: Instant, drifted: &BTreeSet<UnitPath>) -> Result<()> {
+    /// Takes over what is live and what failed, and notes what has to be deployed once more.
+    pub(super) fn load_live(&mut self, now: Instant, loaded: Loaded, drifted: &BTreeSet<UnitPath>) -> Result<()> {
+        let Loaded { generation, live, mut stale, left_behind } = loaded;
+        (self.generation, self.live) = (generation, live);
         let name = &self.config.name;
         {
             let journal = self.shared.journal();
-            self.generation = journal.live_generation(name)?;
             self.held = journal.held(name)?;
-            let recent = journal.history(Some(name), 100)?;
-            let live = recent
-                .iter()
-                .find(|deployment| matches!(deployment.outcome, Recorded::Applied | Recorded::Partial { .. }));
-            self.last_success = live.and_then(|deployment| deployment.finished_at);
-            self.live = match self.generation {
-                Some(generation) => journal.contents_at(name, generation)?,
-                None => BTreeMap::new(),
-            };
+            self.last_success = journal.last_success(name)?;
             self.failures = journal
                 .quarantined(name)?
                 .into_iter()
@@ -87,8 +92,9 @@ impl Pickup {
                 })
                 .collect();
         }
-        let mut stale = self.stale_units()?;
-        self.recall_left_behind(now)?;
+        for unit in left_behind {
+            self.gathering.note(now, unit, Noted::Complete);
+        }
         if drifted.contains(&UnitPath::root()) {
             // A deployer that takes the pickup as a whole: all of it is to be deployed again.
             stale.extend(self.live.keys().cloned());
@@ -105,45 +111,14 @@ impl Pickup {
         Ok(())
     }
 
-    /// Units that some deployer has not got, or has by another configuration.
-    fn stale_units(&self) -> Result<BTreeSet<UnitPath>> {
-        let rows = self.shared.journal().live(&self.config.name)?;
-        let (mut current, mut outdated) = (BTreeSet::new(), BTreeSet::new());
-        for row in &rows {
-            let Some(bound) = self.deployers.iter().find(|bound| bound.name == row.deployer) else { continue };
-            let is_latest = match self.live.get(&row.unit) {
-                Some(live) => row.digest == Some(live.digest()),
-                // A deployer that takes the pickup as a whole has a part in every generation.
-                None => Some(row.generation) == self.generation,
-            };
-            if !is_latest {
-                // It was left out of `deploy_to` for a while.
-                outdated.insert(&row.unit);
-            } else if bound.config_digest == row.config_digest {
-                current.insert(&row.unit);
-            }
+    /// What is known and not in the content store any more is captured anew, before anything is deployed.
+    fn capture_lost(&mut self, now: Instant, stored: &[Digest]) {
+        let is_lost = |digest: &Digest| stored.binary_search(digest).is_err() && !self.shared.store.contains(digest);
+        let lost = self.known.iter().filter(|(_, known)| is_lost(&known.digest));
+        for place in lost.map(|(place, _)| place.clone()).collect::<Vec<_>>() {
+            self.known.remove(&place);
+            self.look(now, place, Hint::Scan);
         }
-        let root = UnitPath::root();
-        let is_whole_current = current.contains(&root) && !outdated.contains(&root);
-        let is_stale = |unit: &&UnitPath| {
-            outdated.contains(unit) || outdated.contains(&root) || !(current.contains(unit) || is_whole_current)
-        };
-        Ok(self.live.keys().filter(is_stale).cloned().collect())
-    }
-
-    /// What a deployer that was left out of `deploy_to` for a while still has, although it is gone everywhere else: live
-    /// after all, until it is removed there, too.
-    fn recall_left_behind(&mut self, now: Instant) -> Result<()> {
-        for row in self.shared.journal().live(&self.config.name)? {
-            let is_bound = self.deployers.iter().any(|bound| bound.name == row.deployer);
-            if let (true, false, Some(content)) = (is_bound, self.live.contains_key(&row.unit), row.content)
-                && !row.unit.is_root()
-            {
-                self.gathering.note(now, row.unit.clone(), Noted::Complete);
-                self.live.insert(row.unit, content);
-            }
-        }
-        Ok(())
     }
 
     /// Makes generation `to` live again, or the one before the present one, and holds there.

@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::inbox::Inbox;
 use super::pickup::{Done, Message, Pickup, Work};
-use super::recover::{finish_open, observe_all};
+use super::recover::{finish_open, load, observe_all};
 use super::transaction::Transaction;
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
@@ -30,7 +30,7 @@ impl Pickup {
     fn report(&mut self, work: Work) -> Report {
         let result = Err(Error::new(ErrorKind::Cancelled, "finish the deployment: it was cut off"));
         let owed = std::mem::take(&mut self.owed);
-        let done = Done { start: self.start, work, result, owed, drifted: BTreeSet::new() };
+        let done = Done { start: self.start, work, result, owed, loaded: None, drifted: BTreeSet::new() };
         Report { inbox: self.inbox.clone(), done: Some(done) }
     }
 
@@ -47,8 +47,7 @@ impl Pickup {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
-            let mut transaction =
-                Transaction { shared: &shared, pickup: &config.name, deployers: &deployers, owed: &mut done.owed };
+            let mut transaction = Transaction::new(&shared, &config.name, &deployers, &mut done.owed);
             done.result = runtime.block_on(transaction.carry_out(plan, generation, origin));
         });
     }
@@ -65,7 +64,10 @@ impl Pickup {
             let runtime = shared.runtime.clone();
             done.result = runtime.block_on(async {
                 done.drifted = finish_open(&shared, &config.name, &deployers).await?;
-                for drift in observe_all(&shared, &config.name, &deployers).await? {
+                let reader = shared.reader()?;
+                let loaded = load(&shared, &reader, &config.name, &deployers)?;
+                done.loaded = Some((loaded, shared.store.stored()?));
+                for drift in observe_all(&shared, &reader, &config.name, &deployers).await? {
                     let (unit, deployer, found) = (drift.unit, drift.deployer, drift.found);
                     tracing::warn!(pickup = config.name, %unit, deployer, found, "not as it was deployed; it is deployed again");
                     shared.publish(&config.name, EventKind::Drifted { unit: unit.clone(), deployer, found });

@@ -25,7 +25,7 @@ impl Pickup {
         let in_hand = std::mem::take(&mut self.in_hand);
         self.owed = done.owed;
         let result = match (done.work, done.result) {
-            (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.drifted)),
+            (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.loaded, done.drifted)),
             (Work::Settle, result) => result.map(drop),
             (Work::Deploy { generation, origin, since, rollback, revision }, Ok(outcomes)) => {
                 self.applied(now, generation, &since, &outcomes, revision.as_ref());

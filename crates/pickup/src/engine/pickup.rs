@@ -17,6 +17,7 @@ use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
 use super::links::Links;
 use super::planned::{PlanOptions, PlanReport};
+use super::recover::Loaded;
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, SyncReport};
 use super::transaction::{Outcome, Owed};
@@ -25,6 +26,7 @@ use crate::capture::Digest;
 use crate::change::Content;
 use crate::change::Doubt;
 use crate::change::gather::{Gathering, Patience};
+use crate::change::live::Live;
 use crate::config::{PickupConfig, UnitKind, WatchMode};
 use crate::deploy::{Ending, Scope};
 use crate::error::Result;
@@ -39,6 +41,9 @@ use crate::source::{Fingerprint, Place};
 
 /// How long a deployer may take to end what it runs: less than the engine's end may.
 const END_MAX: Duration = Duration::from_secs(15);
+
+/// Fewer files than this are not worth packing.
+const PACK_MIN: usize = 1024;
 
 /// What others ask of a pickup's thread.
 pub(super) enum Message {
@@ -95,6 +100,8 @@ pub(super) struct Done {
     pub work: Work,
     pub result: Result<Vec<Outcome>>,
     pub owed: Vec<Owed>,
+    /// What recovery read: the records, and what is in the content store, sorted.
+    pub loaded: Option<(Loaded, Vec<Digest>)>,
     pub drifted: BTreeSet<UnitPath>,
 }
 
@@ -210,6 +217,8 @@ pub(super) struct Pickup {
     pub gathering: Gathering,
     /// Every file we captured, as it was then.
     pub known: BTreeMap<Place, Known>,
+    /// How many there were when they were last packed.
+    pub packed: usize,
     /// What of `known` the journal has not been told.
     pub unsaved: BTreeSet<Place>,
     /// What is there and is never deployed, or cannot be judged, and why.
@@ -223,7 +232,7 @@ pub(super) struct Pickup {
     /// The commit that is live, if it is known.
     pub live_revision: Option<Revision>,
     /// What was acknowledged, by unit.
-    pub live: BTreeMap<UnitPath, Content>,
+    pub live: Live,
     pub generation: Option<u64>,
     pub last_success: Option<i64>,
     pub last_error: Option<(i64, String)>,
@@ -271,6 +280,7 @@ impl Pickup {
             self.troubled(&error.to_string());
         }
         while self.end.is_none() || self.is_busy {
+            self.rest();
             let deadline = self.next_deadline();
             let now = self.shared.clock.now.clone();
             let mail = self.inbox.wait(deadline, || now());
@@ -278,6 +288,21 @@ impl Pickup {
         }
         self.save_known();
         self.end_deployers();
+    }
+
+    /// Gives back, once much was learned and nothing is left to do, what only the learning needed.
+    fn rest(&mut self) {
+        let is_idle = !self.is_busy && self.gathering.len() == 0 && self.settle.next_deadline().is_none();
+        if !is_idle || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
+            return;
+        }
+        // Nodes that were filled in order are half empty; built anew from what is sorted they are full.
+        self.known = std::mem::take(&mut self.known).into_iter().collect();
+        self.live.pack();
+        self.packed = self.known.len();
+        if let Err(error) = self.shared.journal().rest() {
+            tracing::debug!(pickup = self.config.name, %error, "the journal keeps its memory");
+        }
     }
 
     /// Tells the deployers that this was all, one after the other in reverse order.

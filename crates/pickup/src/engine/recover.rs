@@ -6,14 +6,17 @@ use serde_json::Value;
 
 use super::shared::{Bound, Shared};
 use crate::change::ChangeKind;
+use crate::change::live::Live;
 use crate::deploy::{Observed, Unit};
 use crate::error::{Error, Result};
-use crate::journal::{GroupState, OpenDeployment, OpenGroup, OpenStep};
+use crate::journal::{GroupState, Journal, OpenDeployment, OpenGroup, OpenStep};
 use crate::path::UnitPath;
 use crate::plan::Step;
 
 /// Why a group is reverted at start.
 const CAUSE: &str = "the engine stopped in the middle of it";
+/// How many receipts are in memory at once while all are observed.
+const OBSERVED_AT_ONCE: usize = 256;
 
 /// Finishes or takes back every deployment of `pickup` that a crash cut off; newest first, so that each revert finds
 /// what it left. Gives the units of which nobody knows what is live: they are to be deployed again.
@@ -112,7 +115,7 @@ async fn retire(shared: &Shared, pickup: &str, deployers: &[Bound], group: &Open
 /// Undoes a removal: what was live is staged and activated again from the content store.
 pub(super) async fn put_back(shared: &Shared, pickup: &str, bound: &Bound, step: &Step, old: &Value) -> Result<()> {
     let cx = shared.context(pickup, step.unit.generation, bound);
-    if bound.deployer.observe(&cx, old).await? == Observed::Alive {
+    if bound.deployer.observe(&cx, &old.to_string()).await? == Observed::Alive {
         return Ok(());
     }
     let content = shared.journal().live_content(pickup, &step.deployer, &step.unit.path)?;
@@ -132,10 +135,18 @@ pub(super) struct Drift {
 }
 
 /// Observes every live receipt of `pickup`.
-pub(super) async fn observe_all(shared: &Shared, pickup: &str, deployers: &[Bound]) -> Result<Vec<Drift>> {
-    let rows = shared.journal().live(pickup)?;
+pub(super) async fn observe_all(
+    shared: &Shared,
+    reader: &Journal,
+    pickup: &str,
+    deployers: &[Bound],
+) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
-    for row in rows {
+    let mut rows = reader.live_after(pickup, None, OBSERVED_AT_ONCE)?.into_iter();
+    while let Some(row) = rows.next() {
+        if rows.len() == 0 {
+            rows = reader.live_after(pickup, Some((&row.deployer, &row.unit)), OBSERVED_AT_ONCE)?.into_iter();
+        }
         let Some(bound) = deployers.iter().find(|bound| bound.name == row.deployer) else { continue };
         let cx = shared.context(pickup, row.generation, bound);
         let found = match bound.deployer.observe(&cx, &row.receipt).await {
@@ -150,4 +161,60 @@ pub(super) async fn observe_all(shared: &Shared, pickup: &str, deployers: &[Boun
         drifts.push(Drift { unit: row.unit, deployer: row.deployer, found });
     }
     Ok(drifts)
+}
+
+/// What a start reads of the records: on the lane, while the pickup takes its first look.
+pub(super) struct Loaded {
+    /// The newest generation of which anything is live.
+    pub generation: Option<u64>,
+    pub live: Live,
+    /// What is live and has to be deployed once more, because some deployer has not got it, or has it by another
+    /// configuration.
+    pub stale: BTreeSet<UnitPath>,
+    /// What a deployer that was left out of `deploy_to` for a while still has, although it is gone everywhere else: live
+    /// after all, until it is removed there, too.
+    pub left_behind: Vec<UnitPath>,
+}
+
+/// Reads what is live of `pickup`.
+pub(super) fn load(shared: &Shared, reader: &Journal, pickup: &str, deployers: &[Bound]) -> Result<Loaded> {
+    let generation = reader.live_generation(pickup)?;
+    let mut live = Live::new(shared.store.directory());
+    if let Some(generation) = generation {
+        reader.each_content_at(pickup, generation, |unit, content| live.insert(unit, content))?;
+        live.pack();
+    }
+    let (mut current, mut outdated, mut left) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    reader.each_live(pickup, |row| {
+        let Some(bound) = deployers.iter().find(|bound| bound.name == row.deployer) else { return };
+        let digest = live.digest(&row.unit);
+        if digest.is_none() && row.digest.is_some() && !row.unit.is_root() {
+            left.push((row.deployer.to_owned(), row.unit.clone()));
+        }
+        let is_latest = match digest {
+            Some(digest) => row.digest == Some(digest),
+            // A deployer that takes the pickup as a whole has a part in every generation.
+            None => Some(row.generation) == generation,
+        };
+        if !is_latest {
+            // It was left out of `deploy_to` for a while.
+            outdated.insert(row.unit);
+        } else if bound.config_digest == row.config_digest {
+            current.insert(row.unit);
+        }
+    })?;
+    let root = UnitPath::root();
+    let is_whole_current = current.contains(&root) && !outdated.contains(&root);
+    let is_stale = |unit: &&UnitPath| {
+        outdated.contains(*unit) || outdated.contains(&root) || !(current.contains(*unit) || is_whole_current)
+    };
+    let stale = live.keys().filter(is_stale).cloned().collect();
+    let mut left_behind = Vec::new();
+    for (deployer, unit) in left {
+        if let Some(content) = reader.live_content(pickup, &deployer, &unit)? {
+            live.insert(unit.clone(), content);
+            left_behind.push(unit);
+        }
+    }
+    Ok(Loaded { generation, live, stale, left_behind })
 }

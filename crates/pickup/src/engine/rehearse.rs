@@ -14,11 +14,13 @@ use super::batch::ChangeSet;
 use super::inbox::Inbox;
 use super::pickup::{Failure, Known, Message, Paused, Pickup, Root, RootState};
 use super::planned::{Interrupted, PlanOptions, PlanReport, PlannedChangeSet, PlannedGroup, Wait};
+use super::recover::load;
 use super::running::Parts;
 use super::shared::{Bound, Shared};
 use super::status::Noted;
 use super::transaction::Transaction;
-use crate::change::{Change, Content};
+use crate::change::Change;
+use crate::change::live::Live;
 use crate::config::{PickupConfig, WatchMode};
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::GroupState;
@@ -36,7 +38,7 @@ const LOOK_MAX: Duration = Duration::from_millis(200);
 /// What the running pickup remembers and the records do not.
 pub(super) struct Memory {
     known: BTreeMap<Place, Known>,
-    live: BTreeMap<UnitPath, Content>,
+    live: Live,
     live_revision: Option<Revision>,
     commits: Vec<(usize, Option<Revision>)>,
     generation: Option<u64>,
@@ -141,9 +143,11 @@ impl Pickup {
             Some(memory) => self.remember(now, memory),
             None => {
                 report.interrupted = self.interrupted()?;
-                self.load_known()?;
+                let store = self.shared.clone();
+                self.load_known(|digest| store.store.contains(digest))?;
                 self.rescan_all(now);
-                self.load_live(now, &BTreeSet::new())?;
+                let loaded = load(&self.shared, &self.shared.journal(), &self.config.name, &self.deployers)?;
+                self.load_live(now, loaded, &BTreeSet::new())?;
                 let sentence = "whether what is live still is as it was deployed is not looked at; a start deploys again \
                                 what is not, and starts programs that do not run";
                 report.unknown.extend((!self.live.is_empty()).then(|| sentence.to_owned()));
@@ -299,8 +303,7 @@ impl Pickup {
     ) -> Result<Vec<PlannedGroup>> {
         let shared = self.shared.clone();
         let mut owed = Vec::new();
-        let transaction =
-            Transaction { shared: &shared, pickup: &self.config.name, deployers: &self.deployers, owed: &mut owed };
+        let transaction = Transaction::new(&shared, &self.config.name, &self.deployers, &mut owed);
         let asked = shared.runtime.block_on(transaction.rehearse(groups))?;
         let mut planned = Vec::new();
         for mut progress in asked {
@@ -322,9 +325,9 @@ impl Pickup {
                     Some(content) => self.live.insert(change.path.clone(), content.clone()),
                     None => {
                         gone.insert(change.path.clone());
-                        self.live.remove(&change.path)
+                        self.live.remove(&change.path);
                     }
-                };
+                }
             }
             planned.push(PlannedGroup::from(progress));
         }

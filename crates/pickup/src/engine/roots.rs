@@ -1,6 +1,6 @@
 //! The roots of one pickup: where they are, whether they are there, and listing what is in them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::config::exposure::exposure;
 use crate::event::EventKind;
 use crate::path::UnitPath;
 use crate::source::mount::{Events, filesystem_sends_events, real_root};
-use crate::source::scan::{Tree, Walked, walk};
+use crate::source::scan::{Listed, Tree, Walked, walk};
 use crate::source::watch::{Failure, Target};
 use crate::source::{Fingerprint, Hint, Place};
 
@@ -240,27 +240,38 @@ impl Pickup {
             let hops = links::hops(&real.join(path.as_path()));
             self.links.note(Place { root, path }, hops);
         }
-        let mut listed = BTreeSet::new();
-        for path in walked.files {
+        let (mut listed_known, mut other) = (0, Vec::new());
+        let mut listed = Vec::with_capacity(walked.files.len());
+        for Listed { path, fingerprint: seen } in walked.files {
             let place = Place { root, path };
-            let is_same =
-                |known: &super::pickup::Known| !known.is_racy && fingerprint(&real, &place) == Some(known.fingerprint);
-            if !self.known.get(&place).is_some_and(is_same) {
-                self.look(now, place.clone(), hint);
+            let known = self.known.get(&place);
+            listed_known += usize::from(known.is_some());
+            let is_same = |known: &super::pickup::Known| {
+                !known.is_racy && seen.or_else(|| fingerprint(&real, &place)) == Some(known.fingerprint)
+            };
+            if !known.is_some_and(is_same) {
+                other.push(place.clone());
             }
-            listed.insert(place);
+            listed.push(place);
         }
         let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
-        let known_below = self.known.range(top.clone()..).map(|(place, _)| place).take_while(is_below);
+        let known_below = || self.known.range(top.clone()..).map(|(place, _)| place).take_while(is_below);
         // A file that was waited for goes without a word where nothing tells of it.
-        let waited_for = self.settle.pending().map(|(place, _)| place).filter(is_below);
-        let missing: BTreeSet<Place> = known_below
-            .chain(waited_for)
-            .filter(|place| !listed.contains(place))
+        let waited_for: Vec<&Place> = self.settle.pending().map(|(place, _)| place).filter(is_below).collect();
+        // Mostly nothing is missing, and counting says so.
+        let missing: BTreeSet<Place> = if waited_for.is_empty() && known_below().count() == listed_known {
+            BTreeSet::new()
+        } else {
+            let listed: HashSet<&Place> = listed.iter().collect();
+            let missing = known_below().chain(waited_for).filter(|place| !listed.contains(place));
             // What cannot be listed is not gone.
-            .filter(|place| !walked.unreadable.iter().any(|(directory, _)| place.path.starts_with(directory)))
-            .cloned()
-            .collect();
+            let is_unreadable = |place: &Place| walked.unreadable.iter().any(|(at, _)| place.path.starts_with(at));
+            missing.filter(|place| !is_unreadable(place)).cloned().collect()
+        };
+        drop(listed);
+        for place in other {
+            self.look(now, place, hint);
+        }
         for place in missing {
             // Only `ENOENT` is believed, and the look finds out.
             self.look(now, place, Hint::Scan);

@@ -18,6 +18,7 @@ use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, State};
 use super::why::Explanation;
 use crate::change::gather::Gathering;
+use crate::change::live::Live;
 use crate::config::{Config, DeployerConfig, GitConfig, PickupConfig, Severity};
 use crate::deploy::build::{Site, build};
 use crate::deploy::dynamic::DynDeployer;
@@ -360,6 +361,7 @@ impl Parts {
         let (shared, config, bound, inbox) = (shared.clone(), config.clone(), bound.clone(), inbox.clone());
         let (rules, reopened) = (Rules::new(&config)?, glob_set(&config.settle_patterns)?);
         let now = shared.now();
+        let live = Live::new(shared.store.directory());
         let is_by_unit = bound.iter().all(|bound| bound.deployer.scope() == Scope::Unit);
         Ok(Pickup {
             gathering: Gathering::new(Pickup::patience(&config, is_by_unit)),
@@ -375,13 +377,14 @@ impl Parts {
             rules,
             reopened,
             known: BTreeMap::new(),
+            packed: 0,
             unsaved: BTreeSet::new(),
             refused: BTreeMap::new(),
             links: Links::default(),
             follows: BTreeMap::new(),
             sought: BTreeSet::new(),
             live_revision: None,
-            live: BTreeMap::new(),
+            live,
             generation: None,
             last_success: None,
             last_error: None,

@@ -67,6 +67,12 @@ impl Shared {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The journal once more, for reading much of it beside whoever writes.
+    pub(super) fn reader(&self) -> Result<Journal> {
+        let reader = Journal::open_read_only(&self.state_dir)?;
+        reader.ok_or_else(|| Error::new(ErrorKind::Journal, "read journal: it is gone from").at(&self.state_dir))
+    }
+
     pub(super) fn now(&self) -> Instant {
         (self.clock.now)()
     }

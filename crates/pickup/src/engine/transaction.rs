@@ -21,6 +21,9 @@ use crate::plan::{Group, Plan, Step};
 /// How long commits may gather before they are written: one write for many small groups, a write each for slow ones.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 
+/// From so many steps on, one sync of a whole file system is cheaper than one for each file.
+const FLUSHED_STEPS: usize = 32;
+
 /// What became of one group.
 #[derive(Debug)]
 pub(super) struct Outcome {
@@ -80,9 +83,15 @@ pub(super) struct Transaction<'a> {
     pub pickup: &'a str,
     pub deployers: &'a [Bound],
     pub owed: &'a mut Vec<Owed>,
+    /// Whether the change set is so large that what it writes is put on disk together.
+    pub is_flushed: bool,
 }
 
-impl Transaction<'_> {
+impl<'a> Transaction<'a> {
+    pub(super) fn new(shared: &'a Shared, pickup: &'a str, deployers: &'a [Bound], owed: &'a mut Vec<Owed>) -> Self {
+        Self { shared, pickup, deployers, owed, is_flushed: false }
+    }
+
     /// Carries out `plan` as `generation`.
     ///
     /// # Errors
@@ -96,6 +105,7 @@ impl Transaction<'_> {
         if planned.is_empty() {
             return Ok(outcomes);
         }
+        self.is_flushed = planned.iter().map(|group| group.steps.len()).sum::<usize>() >= FLUSHED_STEPS;
         let mut groups = self.prepare(planned)?;
         let id = self.intend(&groups, generation, origin)?;
         for group in &mut groups {
@@ -104,6 +114,7 @@ impl Transaction<'_> {
         for group in &mut groups {
             self.stage(group).await;
         }
+        self.flush(&mut groups).await;
         if let Err(error) = self.record_staged(id, &groups) {
             self.give_up(id, &mut groups, &error).await;
             return Err(error);
@@ -154,7 +165,23 @@ impl Transaction<'_> {
     }
 
     fn context(&self, unit: &Unit, deployer: &Bound) -> Context {
-        self.shared.context(self.pickup, unit.generation, deployer)
+        self.shared.context(self.pickup, unit.generation, deployer).flushed(self.is_flushed)
+    }
+
+    /// Puts on disk what the deployers of `groups` left to that; a deployer that cannot fails all of its groups.
+    async fn flush(&self, groups: &mut [Progress]) {
+        let unit = groups.first().and_then(|progress| progress.group.steps.first()).map(|step| step.unit.clone());
+        let Some(unit) = unit.filter(|_| self.is_flushed) else { return };
+        for bound in self.deployers {
+            let Err(error) = bound.deployer.flush(&self.context(&unit, bound)).await else { continue };
+            for progress in groups.iter_mut().filter(|progress| progress.failure.is_none()) {
+                let of_this = progress.group.steps.iter().position(|step| step.deployer == bound.name);
+                if let Some(at) = of_this {
+                    progress.fail(at, &error, String::new());
+                    self.undo(progress).await;
+                }
+            }
+        }
     }
 
     fn prepare(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
@@ -245,6 +272,7 @@ impl Transaction<'_> {
         for at in 0..groups.len() {
             self.activate(&mut groups[at]).await;
             if self.shared.now() - last >= COMMIT_INTERVAL || at + 1 == groups.len() {
+                self.flush(&mut groups[written..=at]).await;
                 if let Err(error) = self.commit(id, &mut groups[..=at], written) {
                     self.give_up(id, groups, &error).await;
                     return Err(error);

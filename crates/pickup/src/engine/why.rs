@@ -179,7 +179,7 @@ impl Pickup {
 
     fn live_sentence(&self, unit: &UnitPath) -> Option<String> {
         let deployers: Vec<&str> = self.deployers.iter().map(|bound| bound.name.as_str()).collect();
-        Some(format!("live is {}, with {}", described(self.live.get(unit)?), deployers.join(", ")))
+        Some(format!("live is {}, with {}", described(&self.live.get(unit)?), deployers.join(", ")))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What units consist of, each distinct content stored once; and the column forms that all tables share.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Row, Transaction, params};
@@ -52,7 +52,7 @@ pub(super) fn load(row: &Row<'_>, column: usize, store: &Path) -> Attempt<Option
     let Some(size) = row.get::<_, Option<i64>>(column + 1)? else {
         return Err(Fault::Unexpected("a content is missing".to_owned()));
     };
-    let stored = |digest, size, mode| CapturedFile { digest, size, mode, stored: stored_path(store, &digest) };
+    let stored = |digest, size, mode| CapturedFile::in_store(store, digest, size, mode);
     if let Some(mode) = mode_of(key) {
         return Ok(Some(Content::File(stored(digest_of(key)?, size.cast_unsigned(), mode))));
     }
@@ -90,12 +90,6 @@ fn mode_of(key: &[u8]) -> Option<u32> {
 
 fn tree_files(json: &str) -> Attempt<Vec<FileRow>> {
     Ok(serde_json::from_str(json)?)
-}
-
-/// Where the content store of this state directory keeps these bytes, wherever it was when they were written down.
-fn stored_path(store: &Path, digest: &Digest) -> PathBuf {
-    let name = digest.to_string();
-    store.join(&name[..2]).join(name)
 }
 
 /// A path as a column: the bytes that the file system gave.

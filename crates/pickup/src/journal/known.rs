@@ -3,12 +3,16 @@
 use rusqlite::params;
 
 use super::content::{digest_of, index, load_path, path_bytes};
-use super::{Fault, Followed, Journal, JournalWrite, KnownFile, Result, enter_pickup};
+use super::{Attempt, Fault, Followed, Journal, JournalWrite, KnownFile, Result, enter_pickup};
 use crate::source::{Fingerprint, Place};
 
 impl Journal {
-    /// Every file seen in a pickup's directories, by place.
-    pub(crate) fn known(&self, pickup: &str) -> Result<Vec<KnownFile>> {
+    /// What `take` makes of every file seen in a pickup's directories, by place.
+    pub(crate) fn known<C: FromIterator<T>, T>(
+        &self,
+        pickup: &str,
+        mut take: impl FnMut(KnownFile) -> Option<T>,
+    ) -> Result<C> {
         self.read(|view| {
             let mut list = view.prepare_cached(
                 "SELECT root, path, dev, ino, size, mtime, ctime, mode, digest FROM known
@@ -30,7 +34,7 @@ impl Journal {
                     digest: digest_of(row.get_ref(8)?.as_blob().map_err(rusqlite::Error::from)?)?,
                 })
             })?;
-            rows.collect()
+            rows.filter_map(|row: Attempt<_>| row.map(&mut take).transpose()).collect()
         })
     }
 

@@ -5,13 +5,66 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension, params};
 use serde_json::Value;
 
-use super::content::{self, load_json, load_path, optional_digest, path_bytes};
-use super::{Fault, Journal, JournalWrite, LiveRow, Result};
+#[cfg(test)]
+use super::LiveRow;
+use super::content::{self, index, load_json, load_path, optional_digest, path_bytes};
+use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result};
 use crate::change::Content;
 use crate::path::UnitPath;
 
 impl Journal {
+    /// What is live for a pickup, in the order of deployer and path, at most `limit` rows after `after`: to observe it
+    /// without holding all of it at once.
+    pub(crate) fn live_after(
+        &self,
+        pickup: &str,
+        after: Option<(&str, &UnitPath)>,
+        limit: usize,
+    ) -> Result<Vec<LiveReceipt>> {
+        self.read(|view| {
+            let mut list = view.prepare_cached(
+                "SELECT deployer, path, generation, receipt FROM live
+                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND (deployer, path) > (?2, ?3)
+                 ORDER BY deployer, path LIMIT ?4",
+            )?;
+            // No deployer has an empty name.
+            let root = UnitPath::root();
+            let (deployer, path) = after.unwrap_or(("", &root));
+            let rows = list.query_and_then(params![pickup, deployer, path_bytes(path), index(limit)], |row| {
+                Ok(LiveReceipt {
+                    deployer: row.get(0)?,
+                    unit: load_path(row, 1)?,
+                    generation: row.get::<_, i64>(2)?.cast_unsigned(),
+                    receipt: row.get(3)?,
+                })
+            })?;
+            rows.collect()
+        })
+    }
+
+    /// Tells `each` of everything that is live for a pickup, by deployer and path, receipts and contents left out.
+    pub(crate) fn each_live(&self, pickup: &str, mut each: impl FnMut(LiveKey<'_>)) -> Result<()> {
+        self.read(|view| {
+            let mut list = view.prepare_cached(
+                "SELECT deployer, path, config_digest, generation, content FROM live
+                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) ORDER BY deployer, path",
+            )?;
+            let mut rows = list.query([pickup])?;
+            while let Some(row) = rows.next()? {
+                each(LiveKey {
+                    deployer: row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
+                    unit: load_path(row, 1)?,
+                    config_digest: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
+                    generation: row.get::<_, i64>(3)?.cast_unsigned(),
+                    digest: optional_digest(row, 4)?,
+                });
+            }
+            Ok(())
+        })
+    }
+
     /// Everything that is live for a pickup, by deployer and path.
+    #[cfg(test)]
     pub(crate) fn live(&self, pickup: &str) -> Result<Vec<LiveRow>> {
         self.read(|view| {
             let mut list = view.prepare_cached(
@@ -98,12 +151,43 @@ impl Journal {
         })
     }
 
+    /// When the newest deployment was over of which anything was committed.
+    pub(crate) fn last_success(&self, pickup: &str) -> Result<Option<i64>> {
+        self.read(|view| {
+            let mut find = view.prepare_cached(
+                "SELECT finished_at FROM deployment
+                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1)
+                   AND EXISTS (SELECT 1 FROM step_group
+                               WHERE step_group.deployment = deployment.id AND state IN ('committed', 'retired'))
+                 ORDER BY generation DESC LIMIT 1",
+            )?;
+            let found: Option<Option<i64>> = find.query_row([pickup], |row| row.get(0)).optional()?;
+            Ok(found.flatten())
+        })
+    }
+
     /// What was live once `generation` was over: for each unit its last committed content, removed ones left out.
     ///
     /// # Errors
     ///
     /// `NotFound` for a generation whose contents were pruned.
     pub(crate) fn contents_at(&self, pickup: &str, generation: u64) -> Result<BTreeMap<UnitPath, Content>> {
+        let mut contents = BTreeMap::new();
+        self.each_content_at(pickup, generation, |unit, content| drop(contents.insert(unit, content)))?;
+        Ok(contents)
+    }
+
+    /// The same, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// As for [`contents_at`](Self::contents_at).
+    pub(crate) fn each_content_at(
+        &self,
+        pickup: &str,
+        generation: u64,
+        mut each: impl FnMut(UnitPath, Content),
+    ) -> Result<()> {
         self.read(|view| {
             let mut find = view.prepare_cached("SELECT oldest FROM pickup WHERE name = ?1")?;
             let oldest: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
@@ -121,11 +205,15 @@ impl Journal {
                  LEFT JOIN content ON content.key = version.key
                  WHERE version.key IS NOT NULL",
             )?;
-            let rows = list.query_and_then(params![pickup, generation.cast_signed()], |row| {
+            let rows = list.query_and_then(params![pickup, generation.cast_signed()], |row| -> Attempt<_> {
                 Ok((load_path(row, 0)?, content::load(row, 1, &self.store)?))
             })?;
-            let units = rows.filter_map(|row| row.map(|(path, content)| Some((path, content?))).transpose());
-            units.collect()
+            for row in rows {
+                if let (path, Some(content)) = row? {
+                    each(path, content);
+                }
+            }
+            Ok(())
         })
     }
 }

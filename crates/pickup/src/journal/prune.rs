@@ -22,6 +22,11 @@ impl Journal {
         self.read(|view| Ok(view.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?))
     }
 
+    /// Gives back the memory that much reading and writing took.
+    pub(crate) fn rest(&self) -> Result<()> {
+        self.read(|view| Ok(view.execute_batch("PRAGMA shrink_memory")?))
+    }
+
     /// Drops the deployments of a pickup that were finished before `keep_after`, in milliseconds since the epoch, but
     /// never the newest of which anything was committed. What was live in each generation that is left can be told as
     /// before. Then writes the WAL back: this is where fsync is called, so not while a deployment runs.

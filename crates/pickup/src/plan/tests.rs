@@ -28,7 +28,7 @@ fn mixed() -> Vec<Change> {
 #[test]
 fn each_unit_is_a_group_and_removals_come_last_and_descending() {
     let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
-    let plan = plan(aim(7), mixed(), &BTreeMap::new(), &routes);
+    let plan = plan(aim(7), mixed(), &Live::default(), &routes);
     assert_eq!(
         lines(&plan),
         [
@@ -73,7 +73,7 @@ fn what_a_deployer_refuses_is_listed_with_the_reason_but_removals_are_never_refu
     };
     let routes = [Route { deployer: "picky", scope: Scope::Unit, accepts: &picky }];
     let changes = vec![change("a", ChangeKind::Added), change("b", ChangeKind::Removed)];
-    let plan = plan(aim(1), changes, &BTreeMap::new(), &routes);
+    let plan = plan(aim(1), changes, &Live::default(), &routes);
     assert_eq!(lines(&plan), [vec![], vec!["picky removed b"]]);
     let refusal =
         Refusal { unit: UnitPath::new("a").unwrap(), deployer: "picky".into(), reason: "no extension".into() };
@@ -95,7 +95,7 @@ fn a_commit_is_one_group_whatever_takes_it() {
         previous: None,
     });
     let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
-    let plan = plan(Aim { revision: Some(&revision), ..aim(7) }, mixed(), &BTreeMap::new(), &routes);
+    let plan = plan(Aim { revision: Some(&revision), ..aim(7) }, mixed(), &Live::default(), &routes);
     let expected = [
         "one added a",
         "one modified b",

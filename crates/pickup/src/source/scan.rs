@@ -5,12 +5,11 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door to listings of pickup directories")]
 
 use std::ffi::OsString;
-use std::fs::{FileType, Metadata};
+use std::fs::{DirEntry, FileType, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use walkdir::WalkDir;
-
+use super::Fingerprint;
 use super::ignore::{PICKUPIGNORE, Rules};
 use crate::config::Symlinks;
 use crate::path::UnitPath;
@@ -46,10 +45,20 @@ impl EntryKind {
 }
 
 /// One name in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct Entry {
     pub name: OsString,
     pub kind: EntryKind,
+    /// Keeps the directory open, so that the entry can be looked at without its whole path.
+    entry: DirEntry,
+}
+
+impl Entry {
+    /// The identity of a regular file.
+    fn fingerprint(&self) -> Option<Fingerprint> {
+        let metadata = self.entry.metadata().ok()?;
+        metadata.is_file().then(|| Fingerprint::of(&metadata))
+    }
 }
 
 /// What one directory holds.
@@ -64,18 +73,25 @@ pub(crate) struct Listing {
 /// Lists `directory`, and only that one.
 pub(crate) fn list(directory: &Path) -> Listing {
     let mut listing = Listing::default();
-    for found in WalkDir::new(directory).min_depth(1).max_depth(1).follow_links(false) {
-        match found {
-            Ok(entry) => listing
-                .entries
-                .push(Entry { kind: EntryKind::of(entry.file_type()), name: entry.file_name().to_owned() }),
-            Err(e) => {
-                let path = e.path().unwrap_or(directory).to_owned();
-                listing.errors.push((path, e.into()));
-            }
+    let names = match directory.read_dir() {
+        Ok(names) => names,
+        Err(e) => {
+            listing.errors.push((directory.to_owned(), e));
+            return listing;
+        }
+    };
+    for entry in names {
+        match entry.map_err(|e| (directory.to_owned(), e)).and_then(|entry| match entry.file_type() {
+            Ok(kind) => Ok(Entry { name: entry.file_name(), kind: EntryKind::of(kind), entry }),
+            Err(e) => Err((entry.path(), e)),
+        }) {
+            Ok(entry) => listing.entries.push(entry),
+            Err(error) => listing.errors.push(error),
         }
     }
     listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    // A name that is renamed while its directory is read may come twice.
+    listing.entries.dedup_by(|a, b| a.name == b.name);
     listing
 }
 
@@ -90,11 +106,19 @@ pub(crate) struct Tree<'a> {
     pub symlinks: Symlinks,
 }
 
+/// A name that a walk found.
+#[derive(Debug)]
+pub(crate) struct Listed {
+    pub path: UnitPath,
+    /// The identity of a regular file, from just after it was listed; a symlink has none.
+    pub fingerprint: Option<Fingerprint>,
+}
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(crate) struct Walked {
     /// All that the rules take and that is no directory: files, but also what only a probe can refuse with a reason.
-    pub files: Vec<UnitPath>,
+    pub files: Vec<Listed>,
     /// Those of `files` that are symlinks.
     pub links: Vec<UnitPath>,
     /// The directories that were listed to their end, the first one included.
@@ -169,10 +193,15 @@ fn walk_one(tree: &Tree<'_>, directory: UnitPath, rules: &mut Rules, walked: &mu
         if !rules.takes(tree.index, &path, is_directory) {
             walked.ignored_count += 1;
         } else if !is_directory {
-            if entry.kind == EntryKind::Symlink {
-                walked.links.push(path.clone());
-            }
-            walked.files.push(path);
+            let fingerprint = match entry.kind {
+                EntryKind::File => entry.fingerprint(),
+                EntryKind::Symlink => {
+                    walked.links.push(path.clone());
+                    None
+                }
+                EntryKind::Directory | EntryKind::Other => None,
+            };
+            walked.files.push(Listed { path, fingerprint });
         } else if tree.recursive {
             match entry.kind {
                 EntryKind::Symlink => enter_link(tree, path, walked, below),

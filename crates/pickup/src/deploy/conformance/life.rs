@@ -112,7 +112,7 @@ impl Call {
             Phase::Retire => deployer.retire(cx, unit, staged()?, old).await.map(done),
             Phase::Remove => deployer.remove(cx, unit, live()?).await.map(done),
             Phase::Observe => {
-                let observed = deployer.observe(cx, live()?).await?;
+                let observed = deployer.observe(cx, &live()?.to_string()).await?;
                 serde_json::to_value(observed)
                     .map_err(|error| Error::deploy("write what was observed").caused_by(error))
             }

@@ -57,7 +57,7 @@ async fn receipts_travel_as_json() {
     assert_eq!(staged, Value::from(7));
     let live = deployer.activate(&cx, &unit, &staged, None).await.unwrap();
     assert_eq!(live, Value::from("7"));
-    assert_eq!(deployer.observe(&cx, &live).await.unwrap(), Observed::Alive);
+    assert_eq!(deployer.observe(&cx, &live.to_string()).await.unwrap(), Observed::Alive);
 }
 
 #[tokio::test]

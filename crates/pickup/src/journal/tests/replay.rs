@@ -252,8 +252,8 @@ fn known_files_come_back_as_they_were_seen() {
     journal.save_known("app", &[known(0, "a", 1), known(0, "b", 2), known(1, "a", 3)], &[], &[]).unwrap();
     journal.save_known("other", &[known(0, "a", 9)], &[], &[]).unwrap();
     journal.save_known("app", &[known(0, "b", 4)], &[known(0, "a", 1).place], &[]).unwrap();
-    assert_eq!(journal.known("app").unwrap(), [known(0, "b", 4), known(1, "a", 3)]);
-    assert_eq!(journal.known("other").unwrap(), [known(0, "a", 9)]);
+    assert_eq!(journal.known::<Vec<_>, _>("app", Some).unwrap(), [known(0, "b", 4), known(1, "a", 3)]);
+    assert_eq!(journal.known::<Vec<_>, _>("other", Some).unwrap(), [known(0, "a", 9)]);
 }
 
 #[test]

@@ -1,0 +1,127 @@
+//! What is live, by unit, kept small: it holds one entry for each file that is watched.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Content, TreeFile};
+use crate::capture::{CapturedFile, Digest, stored_path};
+use crate::path::UnitPath;
+
+/// What was acknowledged, by unit. Where its bytes are stored follows from their digest and is not kept for each.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Live {
+    /// The directory of the content store.
+    store: PathBuf,
+    units: BTreeMap<UnitPath, Kept>,
+}
+
+#[derive(Clone, Debug)]
+enum Kept {
+    /// In the content store, where its digest says.
+    File {
+        digest: Digest,
+        size: u64,
+        mode: u32,
+    },
+    /// Anywhere else: a rehearsal has a store of its own.
+    Elsewhere(Box<CapturedFile>),
+    Tree(Arc<[TreeFile]>),
+}
+
+impl Live {
+    /// Nothing is live; content will be in the store in the directory `store`.
+    pub(crate) fn new(store: PathBuf) -> Self {
+        Self { store, units: BTreeMap::new() }
+    }
+
+    pub(crate) fn get(&self, unit: &UnitPath) -> Option<Content> {
+        self.units.get(unit).map(|kept| self.content(kept))
+    }
+
+    /// The identity of what is live of the unit.
+    pub(crate) fn digest(&self, unit: &UnitPath) -> Option<Digest> {
+        match self.units.get(unit)? {
+            Kept::File { digest, .. } => Some(*digest),
+            Kept::Elsewhere(file) => Some(file.digest),
+            Kept::Tree(files) => Some(Content::Tree(files.clone()).digest()),
+        }
+    }
+
+    /// Whether just this file is live as the unit.
+    pub(crate) fn is_file(&self, unit: &UnitPath, wanted: &Digest, mode_wanted: u32) -> bool {
+        match self.units.get(unit) {
+            Some(Kept::File { digest, mode, .. }) => digest == wanted && *mode == mode_wanted,
+            Some(Kept::Elsewhere(file)) => file.digest == *wanted && file.mode == mode_wanted,
+            Some(Kept::Tree(_)) | None => false,
+        }
+    }
+
+    pub(crate) fn contains_key(&self, unit: &UnitPath) -> bool {
+        self.units.contains_key(unit)
+    }
+
+    pub(crate) fn insert(&mut self, unit: UnitPath, content: Content) {
+        let kept = match content {
+            Content::File(file) if file.stored == stored_path(&self.store, &file.digest) => {
+                Kept::File { digest: file.digest, size: file.size, mode: file.mode }
+            }
+            Content::File(file) => Kept::Elsewhere(file.into()),
+            Content::Tree(files) => Kept::Tree(files),
+        };
+        self.units.insert(unit, kept);
+    }
+
+    /// Whether it was live.
+    pub(crate) fn remove(&mut self, unit: &UnitPath) -> bool {
+        self.units.remove(unit).is_some()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.units.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.units.is_empty()
+    }
+
+    /// The units, in order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &UnitPath> {
+        self.units.keys()
+    }
+
+    /// The units from `unit` on, in order.
+    pub(crate) fn keys_from(&self, unit: &UnitPath) -> impl Iterator<Item = &UnitPath> {
+        self.units.range((Bound::Included(unit), Bound::Unbounded)).map(|(unit, _)| unit)
+    }
+
+    /// All of it.
+    pub(crate) fn contents(&self) -> BTreeMap<UnitPath, Content> {
+        self.units.iter().map(|(unit, kept)| (unit.clone(), self.content(kept))).collect()
+    }
+
+    /// Gives back what growing one by one took: nodes that are filled in order are left half empty.
+    pub(crate) fn pack(&mut self) {
+        self.units = std::mem::take(&mut self.units).into_iter().collect();
+    }
+
+    fn content(&self, kept: &Kept) -> Content {
+        match kept {
+            Kept::File { digest, size, mode } => {
+                Content::File(CapturedFile::in_store(&self.store, *digest, *size, *mode))
+            }
+            Kept::Elsewhere(file) => Content::File(CapturedFile::clone(file)),
+            Kept::Tree(files) => Content::Tree(files.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+impl FromIterator<(UnitPath, Content)> for Live {
+    fn from_iter<T: IntoIterator<Item = (UnitPath, Content)>>(units: T) -> Self {
+        let mut live = Self::default();
+        units.into_iter().for_each(|(unit, content)| live.insert(unit, content));
+        live
+    }
+}
