@@ -28,8 +28,8 @@ const SECONDS: u64 = 45;
 const RUNS_MIN: u64 = 24;
 /// Runs wait for the kernel and for quiet most of the time.
 const AT_ONCE: usize = 8;
-/// How many runs of CI may end wrong while what is [`OPEN`] is open.
-const OPEN_MAX: usize = 6;
+/// One run of CI in so many may end wrong while what is [`OPEN`] is open: three times what was seen.
+const OPEN_ONE_IN: u64 = 20;
 /// Seeds that found something once that is mended, and what.
 const FOUND: &[(u64, &str)] = &[
     (0, "a deployer that was left out of `deploy_to` for a while kept old versions"),
@@ -103,10 +103,11 @@ fn what_is_live_at_the_end_is_what_was_written_last() {
     std::thread::scope(|scope| (0..AT_ONCE).for_each(|_| drop(scope.spawn(work))));
     let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!("known to be open: {OPEN:?}");
-    println!("{} runs, {} of them wrong", next.into_inner() - AT_ONCE as u64, wrong.len());
-    // About one run in a hundred still ends wrong (see `OPEN`): a long run fails for each, CI for what
+    let runs = next.into_inner() - AT_ONCE as u64;
+    println!("{runs} runs, {} of them wrong", wrong.len());
+    // One or two runs in a hundred still end wrong (see `OPEN`): a long run fails for each, CI for what
     // must never be, and for more than there were.
     let never = |what: &&String| ["nobody wrote", "hangs", "still open"].iter().any(|word| what.contains(word));
-    let is_known = wrong.len() <= OPEN_MAX && !wrong.iter().any(|what| never(&what));
+    let is_known = wrong.len() as u64 <= runs.div_ceil(OPEN_ONE_IN) && !wrong.iter().any(|what| never(&what));
     assert!(wrong.is_empty() || (long.is_none() && is_known), "{}", wrong.join("\n"));
 }
