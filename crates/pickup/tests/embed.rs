@@ -5,7 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use pickup::config::{CopyConfig, DeployerCommon, DeployerConfig, DeployerKind};
-use pickup::{Config, Delivery, Engine, EventKind, Events, PickupConfig};
+use pickup::deploy::{Context, Deployer, Unit};
+use pickup::{Config, Delivery, Engine, Error, EventKind, Events, PickupConfig};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Watches `in` and copies into `out`, both below `base`.
 fn config(name: &str, base: &Path) -> Config {
@@ -98,4 +100,42 @@ async fn every_thread_ends_with_the_engine() {
     assert_eq!(ours(), 1);
     engine.shutdown().await;
     assert_eq!(ours(), 0);
+}
+
+/// Says what happens; its activation ends only by being given up.
+struct Endless(UnboundedSender<&'static str>);
+
+impl Deployer for Endless {
+    type Staged = ();
+    type Live = ();
+
+    async fn stage(&self, _: &Context, _: &Unit, _: Option<&()>) -> pickup::Result<()> {
+        Ok(())
+    }
+
+    async fn activate(&self, cx: &Context, _: &Unit, _: &(), _: Option<&()>) -> pickup::Result<()> {
+        let _gone = self.0.send("activates");
+        cx.cancelled().await;
+        Err(Error::deploy("activate: the work was cancelled"))
+    }
+
+    async fn revert(&self, cx: &Context, _: &Unit, _: &(), _: Option<&()>) -> pickup::Result<()> {
+        let _gone = self.0.send(if cx.is_cancelled() { "reverts in a hurry" } else { "reverts" });
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_given_up_is_taken_back_and_that_is_not_given_up() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("in")).unwrap();
+    std::fs::write(base.path().join("in/a"), "x").unwrap();
+    let (send, mut said) = unbounded_channel();
+    let mut config = config("test", base.path());
+    config.deployers.clear();
+    let engine = Engine::builder(config).deployer("default", Endless(send)).start().await.unwrap();
+    assert_eq!(said.recv().await, Some("activates"));
+    // Without a shutdown: nobody waits for the step in hand.
+    drop(engine);
+    assert_eq!(said.recv().await, Some("reverts"));
 }

@@ -53,6 +53,7 @@ pub(crate) struct Store {
     /// Whether it is known how much is stored; held while that is counted.
     is_counted: Mutex<bool>,
     state: Mutex<State>,
+    collecting: Mutex<()>,
     hook: Option<Hook>,
 }
 
@@ -62,8 +63,8 @@ struct State {
     used: u64,
     /// What was captured and nobody refers to yet, by the number of captures.
     pinned: HashMap<Digest, usize>,
-    /// What was unpinned since the last collection. Whoever listed what to keep may have done so before that.
-    unpinned: HashSet<Digest>,
+    /// While a collection is under way, what was unpinned since it began: what it keeps may have been listed before that.
+    unpinned: Option<HashSet<Digest>>,
 }
 
 impl Store {
@@ -80,6 +81,7 @@ impl Store {
             next_temp: AtomicU64::new(0),
             is_counted: Mutex::default(),
             state: Mutex::default(),
+            collecting: Mutex::default(),
             hook: None,
         };
         make_directory(dir)?;
@@ -218,29 +220,39 @@ impl Store {
             *count -= 1;
             if *count == 0 {
                 state.pinned.remove(digest);
-                state.unpinned.insert(*digest);
+                if let Some(unpinned) = &mut state.unpinned {
+                    unpinned.insert(*digest);
+                }
             }
         }
     }
 
-    /// Removes what is not in `keep`, and gives the number of bytes freed. Spared are pinned content and content that was
-    /// unpinned since the collection before, because `keep` may be older than the reference to it.
+    /// Removes what `list` does not name, and gives the number of bytes freed. Spared are pinned content and content that
+    /// was unpinned after `list` was called, because the list may be older than the reference to it.
     ///
     /// # Errors
-    /// The store cannot be listed or written.
-    pub(crate) fn collect(&self, keep: &HashSet<Digest>) -> Result<u64> {
+    /// `list` fails, or the store cannot be listed or written.
+    pub(crate) fn collect(&self, list: impl FnOnce() -> Result<HashSet<Digest>>) -> Result<u64> {
+        let _one_at_a_time = self.collecting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.state().unpinned = Some(HashSet::new());
+        let freed = list().and_then(|keep| self.collect_all_but(&keep));
+        self.state().unpinned = None;
+        freed
+    }
+
+    fn collect_all_but(&self, keep: &HashSet<Digest>) -> Result<u64> {
         self.count()?;
-        let spared = mem::take(&mut self.state().unpinned);
         let mut freed = 0;
         self.for_each(|digest, entry| {
-            if keep.contains(&digest) || spared.contains(&digest) {
+            if keep.contains(&digest) {
                 return Ok(());
             }
             let Some(size) = size_of(entry)? else { return Ok(()) };
             let path = entry.path();
             // Under the lock, so that no capture can find the content and pin it in between.
             let mut state = self.state();
-            let is_loose = !state.pinned.contains_key(&digest) && !state.unpinned.contains(&digest);
+            let was_unpinned = state.unpinned.as_ref().is_some_and(|unpinned| unpinned.contains(&digest));
+            let is_loose = !state.pinned.contains_key(&digest) && !was_unpinned;
             if is_loose && path.exists() {
                 self.may(StoreWrite::Remove).and_then(|()| fs::remove_file(&path)).doing("remove", path)?;
                 state.used = state.used.saturating_sub(size);

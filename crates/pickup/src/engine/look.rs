@@ -230,8 +230,7 @@ impl Pickup {
             Ok(Captured::Gone) => self.gone_here(now, &place, true),
             Err(error) => {
                 // A full store may hold what nothing refers to any more.
-                let freed = self.shared.sweep(None).unwrap_or(0);
-                if freed > 0 {
+                if self.shared.make_room() > 0 {
                     self.relook.insert((now, place));
                     return;
                 }

@@ -78,7 +78,7 @@ async fn take_back_step(
     step: &OpenStep,
     state: GroupState,
 ) -> Result<()> {
-    let cx = shared.context(pickup, step.unit.generation, bound);
+    let cx = shared.context_to_end(pickup, step.unit.generation, bound);
     let old = step.old.as_ref();
     match (&step.staged, old) {
         (Some(staged), old) => bound.deployer.revert(&cx, &step.unit, staged, old).await,
@@ -105,7 +105,7 @@ async fn retire(shared: &Shared, pickup: &str, deployers: &[Bound], group: &Open
     for step in &group.steps {
         let bound = deployers.iter().find(|bound| bound.name == step.deployer);
         let (Some(bound), Some(staged)) = (bound, &step.staged) else { continue };
-        let cx = shared.context(pickup, step.unit.generation, bound);
+        let cx = shared.context_to_end(pickup, step.unit.generation, bound);
         if let Err(error) = bound.deployer.retire(&cx, &step.unit, staged, step.old.as_ref()).await {
             tracing::warn!(pickup, unit = %step.unit.path, %error, "cannot let go of the old version");
         }
@@ -114,7 +114,7 @@ async fn retire(shared: &Shared, pickup: &str, deployers: &[Bound], group: &Open
 
 /// Undoes a removal: what was live is staged and activated again from the content store.
 pub(super) async fn put_back(shared: &Shared, pickup: &str, bound: &Bound, step: &Step, old: &Value) -> Result<()> {
-    let cx = shared.context(pickup, step.unit.generation, bound);
+    let cx = shared.context_to_end(pickup, step.unit.generation, bound);
     if bound.deployer.observe(&cx, &old.to_string()).await? == Observed::Alive {
         return Ok(());
     }

@@ -18,6 +18,9 @@ use crate::event::{EventKind, Publisher};
 use crate::journal::Journal;
 use crate::source::watch::Watcher;
 
+/// How long a store that is full is left alone after a sweep, at least.
+const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+
 /// Where the engine's time comes from.
 #[derive(Clone)]
 pub(super) struct Clock {
@@ -60,6 +63,8 @@ pub(super) struct Shared {
     pub cancel: CancellationToken,
     /// The program that loads modules for a test.
     pub module_probe: Option<Vec<OsString>>,
+    /// Before this, a full store is not swept again.
+    pub next_sweep: Mutex<Option<Instant>>,
 }
 
 impl Shared {
@@ -94,11 +99,19 @@ impl Shared {
 
     /// The same, for a phase that may take `timeout`.
     pub(super) fn context_of(&self, pickup: &str, generation: u64, deployer: &Bound, timeout: Duration) -> Context {
+        self.uncancelled(pickup, generation, deployer, timeout).cancelled_by(&self.cancel)
+    }
+
+    /// What a phase may use that ends what another one began: that is not given up, whoever is in a hurry.
+    pub(super) fn context_to_end(&self, pickup: &str, generation: u64, deployer: &Bound) -> Context {
+        self.uncancelled(pickup, generation, deployer, deployer.common.timeout)
+    }
+
+    fn uncancelled(&self, pickup: &str, generation: u64, deployer: &Bound, timeout: Duration) -> Context {
         let name = file_name(&deployer.name);
         let scratch = self.scratch(pickup, generation).join(&name);
         let home = self.homes(pickup).join(name);
-        let cx = Context::new(scratch, self.now(), timeout).cancelled_by(&self.cancel);
-        cx.at_home(home, deployer.reporter.clone())
+        Context::new(scratch, self.now(), timeout).at_home(home, deployer.reporter.clone())
     }
 
     /// The directory with the homes of the deployers of `pickup`.
@@ -112,17 +125,29 @@ impl Shared {
 
     /// Prunes the history, if asked to, and removes from the content store what nothing refers to.
     pub(super) fn sweep(&self, keep_history: Option<Duration>) -> Result<u64> {
-        let keep = {
+        if let Some(keep) = keep_history {
+            let keep_after = self.now_ms().saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
             let mut journal = self.journal();
-            if let Some(keep) = keep_history {
-                let keep_after = self.now_ms().saturating_sub(i64::try_from(keep.as_millis()).unwrap_or(i64::MAX));
-                for pickup in journal.pickups()? {
-                    journal.prune(&pickup, keep_after)?;
-                }
+            for pickup in journal.pickups()? {
+                journal.prune(&pickup, keep_after)?;
             }
-            journal.referenced()?
-        };
-        self.store.collect(&keep)
+        }
+        // All of the history is read: nobody is to wait for that.
+        self.store.collect(|| self.reader()?.referenced())
+    }
+
+    /// Sweeps the store because it is full. It may be full for long, and of what is needed: so at most a tenth of the
+    /// time goes into this, and who comes in between learns that nothing was freed.
+    pub(super) fn make_room(&self) -> u64 {
+        let Ok(mut next) = self.next_sweep.try_lock() else { return 0 };
+        let start = self.now();
+        if next.is_some_and(|next| start < next) {
+            return 0;
+        }
+        let freed = self.sweep(None).unwrap_or(0);
+        let end = self.now();
+        *next = Some(end + (9 * end.saturating_duration_since(start)).max(SWEEP_PAUSE));
+        freed
     }
 
     /// Lets go of one capture of each file in `content`: the journal refers to them now.

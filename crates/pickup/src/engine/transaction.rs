@@ -168,6 +168,11 @@ impl<'a> Transaction<'a> {
         self.shared.context(self.pickup, unit.generation, deployer).flushed(self.is_flushed)
     }
 
+    /// For a phase that ends what another one began.
+    fn context_to_end(&self, unit: &Unit, deployer: &Bound) -> Context {
+        self.shared.context_to_end(self.pickup, unit.generation, deployer).flushed(self.is_flushed)
+    }
+
     /// Puts on disk what the deployers of `groups` left to that; a deployer that cannot fails all of its groups.
     async fn flush(&self, groups: &mut [Progress]) {
         let unit = groups.first().and_then(|progress| progress.group.steps.first()).map(|step| step.unit.clone());
@@ -332,7 +337,7 @@ impl<'a> Transaction<'a> {
                 Err(error) => Err(error),
                 Ok(bound) => match (&progress.staged[at], progress.old[at].as_ref()) {
                     (Some(staged), old) => {
-                        let cx = self.context(&step.unit, bound);
+                        let cx = self.context_to_end(&step.unit, bound);
                         bound.deployer.revert(&cx, &step.unit, staged, old).await
                     }
                     (None, Some(old)) if step.is_removal() && was_begun => {
@@ -398,7 +403,7 @@ impl<'a> Transaction<'a> {
         for (at, progress) in groups.iter().enumerate().filter(|(_, progress)| progress.is_committed).rev() {
             for (step, (staged, old)) in progress.group.steps.iter().zip(progress.staged.iter().zip(&progress.old)) {
                 let (Ok(bound), Some(staged)) = (self.bound(&step.deployer), staged) else { continue };
-                let cx = self.context(&step.unit, bound);
+                let cx = self.context_to_end(&step.unit, bound);
                 if let Err(error) = bound.deployer.retire(&cx, &step.unit, staged, old.as_ref()).await {
                     tracing::warn!(pickup = self.pickup, unit = %step.unit.path, %error, "cannot let go of the old version");
                 }
