@@ -103,7 +103,7 @@ fn an_unwatched_entry_is_looked_at_at_start_and_by_sync_only() {
     daemon.wait_deployed("c", 1);
     assert_eq!(daemon.deployed("b"), 0);
     sandbox.ask(["sync", "p"]);
-    assert_eq!(daemon.deployed("b"), 1);
+    daemon.wait_deployed("b", 1);
 }
 
 #[test]

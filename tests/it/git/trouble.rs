@@ -24,7 +24,7 @@ fn a_repository_that_is_renamed_away_and_back_heals_by_itself() {
 fn a_server_that_never_answers_costs_one_timeout_at_a_time_and_nobody_else() {
     let followed = Followed::new(RARELY);
     let hole = BlackHole::new();
-    let dead = format!("git_url = \"http://127.0.0.1:{}/a.git\"\n{OFTEN}\ngit_timeout = \"300ms\"", hole.port());
+    let dead = format!("git_url = \"http://127.0.0.1:{}/a.git\"\n{OFTEN}\ngit_timeout = \"2s\"", hole.port());
     let alive = format!("git_url = \"{}\"\n{OFTEN}", followed.url());
     followed.configure_entries(&format!("{}{}", Followed::entry("dead", &dead), Followed::entry("p", &alive)));
     let daemon = followed.sandbox.start(std::process::Command::new(crate::program::program()));
@@ -34,7 +34,7 @@ fn a_server_that_never_answers_costs_one_timeout_at_a_time_and_nobody_else() {
     followed.upstream.commit(&[("a", "two")]);
     daemon.wait_deployed("a", 2);
     // It is asked again.
-    hole.wait_connections(3);
+    hole.wait_connections(2);
     daemon.stop();
 }
 

@@ -51,7 +51,7 @@ fn clients_that_say_nothing_block_nobody() {
     sandbox.write("in/f", "one");
     sandbox.ask(["sync"]);
     sandbox.ask(["status"]);
-    assert_eq!(daemon.deployed("f"), 1);
+    daemon.wait_deployed("f", 1);
     drop((silent, halves));
     daemon.stop();
 }
