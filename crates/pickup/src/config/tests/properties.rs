@@ -335,11 +335,19 @@ fn config() -> impl Strategy<Value = Config> {
         let deployers: BTreeMap<_, _> =
             deployers.into_iter().map(|deployer| (deployer.name.clone(), deployer)).collect();
         let targets: Vec<_> = deployers.keys().cloned().collect();
-        let pickups = pickups.into_iter().map(|(name, (pickup, git, is_mirror, target))| {
-            let pickup = with_git(pickup, git, is_mirror, &name);
-            let deploy_to = vec![target.get(&targets).clone()];
-            (name.clone(), PickupConfig { name, deploy_to, ..pickup })
-        });
+        let pickups: BTreeMap<_, _> = pickups
+            .into_iter()
+            .map(|(name, (pickup, git, is_mirror, target))| {
+                let mut pickup = with_git(pickup, git, is_mirror, &name);
+                let deploy_to = vec![target.get(&targets).clone()];
+                let is_module = matches!(deployers[&deploy_to[0]].kind, DeployerKind::Module(_));
+                if is_module && pickup.unit == UnitKind::Tree {
+                    // Refused: see `a_module_is_no_tree`.
+                    pickup.unit = UnitKind::File;
+                }
+                (name.clone(), PickupConfig { name, deploy_to, ..pickup })
+            })
+            .collect();
         let (state_dir, log, is_text, keep_history, size, shift) = settings;
         let settings = Settings {
             state_dir,
@@ -348,6 +356,6 @@ fn config() -> impl Strategy<Value = Config> {
             keep_history,
             store_max: ((size >> shift) << shift).max(1),
         };
-        Config { settings, pickups: pickups.collect(), deployers, ..Config::default() }
+        Config { settings, pickups, deployers, ..Config::default() }
     })
 }

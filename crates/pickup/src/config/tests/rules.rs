@@ -322,11 +322,11 @@ fn directories_of_two_deployers_do_not_nest() {
     for inner in ["/srv/releases/x", "/srv/current"] {
         let message =
             format!("pickup.conf:6:1: error: [deployer.y] into: {inner} lies in the releases of deployer `x`");
-        assert_eq!(nested(inner), message);
+        assert_eq!(nested(inner).trim_end(), message);
     }
     assert_eq!(nested("/srv/shared"), "");
     assert_eq!(
-        deployer("kind = 'copy'\ninto = '/srv'\n[deployer.y]\nkind = 'copy'\ninto = '/srv/static'"),
+        deployer("kind = 'copy'\ninto = '/srv'\n[deployer.y]\nkind = 'copy'\ninto = '/srv/static'").trim_end(),
         "pickup.conf:6:1: warning: [deployer.y] into: /srv/static lies in /srv, which deployer `x` writes to: files of the \
          same name would replace each other"
     );
@@ -337,7 +337,7 @@ fn a_module_is_no_tree() {
     let text =
         "[deployer.m]\nkind = 'module'\n[hot-deploy.user.a]\npickup_from = '/in'\nunit = 'tree'\ndeploy_to = ['m']";
     assert_eq!(
-        problems(text),
+        problems(text).trim_end(),
         "pickup.conf:5:1: error: [hot-deploy.user.a] unit: deployer `m` loads single files, never a tree: use `unit = \
          \"file\"`, and an entry of its own with `patterns = [\"*.so\"]` where there are other files, too"
     );
