@@ -126,7 +126,7 @@ impl Ord for UnitPath {
 /// share a long beginning.
 fn difference(one: &[u8], other: &[u8]) -> Option<usize> {
     const WORD: usize = size_of::<u64>();
-    let words = one.chunks_exact(WORD).zip(other.chunks_exact(WORD));
+    let words = one.as_chunks::<WORD>().0.iter().zip(other.as_chunks::<WORD>().0);
     let same = words.take_while(|(one, other)| one == other).count() * WORD;
     let differs = |(one, other): (&u8, &u8)| one != other;
     one[same..].iter().zip(&other[same..]).position(differs).map(|at| same + at)

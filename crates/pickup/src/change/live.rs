@@ -101,9 +101,11 @@ impl Live {
         self.units.iter().map(|(unit, kept)| (unit.clone(), self.content(kept))).collect()
     }
 
-    /// Gives back what growing one by one took: nodes that are filled in order are left half empty.
-    pub(crate) fn pack(&mut self) {
-        self.units = std::mem::take(&mut self.units).into_iter().collect();
+    /// Gives back what growing one by one took: nodes that are filled in order are left half empty. `shared` gives the
+    /// path that others hold already.
+    pub(crate) fn pack(&mut self, shared: impl Fn(&UnitPath) -> Option<UnitPath>) {
+        let units = std::mem::take(&mut self.units).into_iter();
+        self.units = units.map(|(unit, kept)| (shared(&unit).unwrap_or(unit), kept)).collect();
     }
 
     fn content(&self, kept: &Kept) -> Content {

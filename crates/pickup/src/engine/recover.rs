@@ -182,7 +182,6 @@ pub(super) fn load(shared: &Shared, reader: &Journal, pickup: &str, deployers: &
     let mut live = Live::new(shared.store.directory());
     if let Some(generation) = generation {
         reader.each_content_at(pickup, generation, |unit, content| live.insert(unit, content))?;
-        live.pack();
     }
     let (mut current, mut outdated, mut left) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     reader.each_live(pickup, |row| {
