@@ -2,7 +2,7 @@
 //!
 //! Pure. A plan is a list of transaction groups; what no deployer takes is listed with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -133,7 +133,7 @@ pub(crate) struct Aim<'a> {
 pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Route<'_>]) -> Plan {
     let mut plan = Plan::default();
     let as_a_whole = aim.revision.is_some() || routes.iter().any(|route| route.scope == Scope::Pickup);
-    let ordered = in_order(changes);
+    let (ordered, clearing) = in_order(changes);
     if ordered.is_empty() {
         return plan;
     }
@@ -151,7 +151,7 @@ pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Ro
     }
     let changes: Arc<[Change]> = ordered.into();
     let whole = Content::Tree(flatten(apply(live, &changes)));
-    let (mut puts, mut removals) = (Vec::new(), Vec::new());
+    let (mut steps, mut puts, mut removals) = (Vec::new(), Vec::new(), Vec::new());
     for route in routes {
         match route.scope {
             Scope::Pickup => {
@@ -168,26 +168,47 @@ pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Ro
                 plan.refusals.extend(take(route, unit, &mut puts));
             }
             Scope::Unit => {
-                for change in changes.iter() {
+                for (at, change) in changes.iter().enumerate() {
                     let unit = unit_of(aim, change, Arc::new([change.clone()]));
-                    let steps = if change.content.is_some() { &mut puts } else { &mut removals };
+                    let steps = match &change.content {
+                        None if at < clearing => &mut steps,
+                        Some(_) => &mut puts,
+                        None => &mut removals,
+                    };
                     plan.refusals.extend(take(route, unit, steps));
                 }
             }
         }
     }
-    puts.append(&mut removals);
-    plan.groups.push(Group { changes, steps: puts });
+    steps.append(&mut puts);
+    steps.append(&mut removals);
+    plan.groups.push(Group { changes, steps });
     plan
 }
 
 /// Additions and updates by name, then removals in descending order, so that a directory goes after what is in it.
-fn in_order(changes: Vec<Change>) -> Vec<Change> {
-    let (mut puts, mut removals): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.content.is_some());
+/// First of all go the removals that make room: of a file where a directory is to be, or the other way round. The number
+/// says how many those are.
+fn in_order(changes: Vec<Change>) -> (Vec<Change>, usize) {
+    let (mut puts, removals): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.content.is_some());
     puts.sort_by(|one, other| one.path.cmp(&other.path));
-    removals.sort_by(|one, other| other.path.cmp(&one.path));
-    puts.append(&mut removals);
-    puts
+    let wanted: BTreeSet<&UnitPath> = puts.iter().map(|change| &change.path).collect();
+    let directories: BTreeSet<UnitPath> = puts.iter().flat_map(|change| above(&change.path)).collect();
+    let (mut ordered, mut removals): (Vec<_>, Vec<_>) = removals.into_iter().partition(|removal| {
+        directories.contains(&removal.path) || above(&removal.path).any(|directory| wanted.contains(&directory))
+    });
+    for removals in [&mut ordered, &mut removals] {
+        removals.sort_by(|one, other| other.path.cmp(&one.path));
+    }
+    let clearing = ordered.len();
+    ordered.append(&mut puts);
+    ordered.append(&mut removals);
+    (ordered, clearing)
+}
+
+/// The directories on the way to `path`.
+fn above(path: &UnitPath) -> impl Iterator<Item = UnitPath> {
+    std::iter::successors(path.parent(), UnitPath::parent).filter(|directory| !directory.is_root())
 }
 
 fn unit_of(aim: Aim<'_>, change: &Change, changes: Arc<[Change]>) -> Unit {

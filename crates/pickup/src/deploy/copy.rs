@@ -1,8 +1,9 @@
 //! `kind = "copy"`: every file goes live by one atomic rename in a plain directory.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +41,8 @@ struct Work {
     made: Made,
     /// Directories in which something was written that no sync has put on disk yet.
     unsynced: Mutex<BTreeSet<PathBuf>>,
+    /// Files whose removal was announced by a check and did not come yet: what is to take their place may be staged.
+    leaving: Mutex<BTreeSet<PathBuf>>,
 }
 
 /// What was prepared beside the old version.
@@ -67,7 +70,12 @@ impl Copy {
     /// Makes the deployer that the section describes.
     pub fn new(config: CopyConfig) -> Self {
         Self {
-            work: Arc::new(Work { config, made: Made::default(), unsynced: Mutex::default() }),
+            work: Arc::new(Work {
+                config,
+                made: Made::default(),
+                unsynced: Mutex::default(),
+                leaving: Mutex::default(),
+            }),
             lanes: Lanes::default(),
         }
     }
@@ -77,10 +85,10 @@ impl Deployer for Copy {
     type Staged = Staged;
     type Live = Live;
 
-    async fn check(&self, cx: &Context, unit: &Unit, _old: Option<&Live>) -> Result<()> {
-        let (work, subject) = (Arc::clone(&self.work), unit.clone());
+    async fn check(&self, cx: &Context, unit: &Unit, old: Option<&Live>) -> Result<()> {
+        let (work, subject, old) = (Arc::clone(&self.work), unit.clone(), old.cloned());
         let is_small = lane::is_small(unit.content.as_ref());
-        self.lanes.run(cx, unit, is_small, move |stop| work.check(&subject, stop)).await
+        self.lanes.run(cx, unit, is_small, move |stop| work.check(&subject, old.as_ref(), stop)).await
     }
 
     async fn stage(&self, cx: &Context, unit: &Unit, old: Option<&Live>) -> Result<Staged> {
@@ -128,6 +136,17 @@ impl Deployer for Copy {
     }
 }
 
+impl Staged {
+    /// The files of the old version that are in the way of the new one, and those that are not.
+    fn clearing(&self) -> (Vec<&StaleFile>, Vec<&StaleFile>) {
+        let places: BTreeSet<_> = self.files.iter().map(|file| &file.path).collect();
+        let directories: BTreeSet<_> = self.directories.iter().collect();
+        self.stale.iter().partition(|stale| {
+            directories.contains(&stale.path) || above(&stale.path).any(|directory| places.contains(&directory))
+        })
+    }
+}
+
 impl Work {
     /// Where each file of the unit goes, below `into`.
     fn targets(&self, unit: &Unit) -> Result<Vec<(UnitPath, CapturedFile)>> {
@@ -153,15 +172,29 @@ impl Work {
         target.ok_or_else(|| Error::deploy(format!("copy {path}: nothing is left of its path with strip = {strip}")))
     }
 
-    fn check(&self, unit: &Unit, stop: &Stop) -> Result<()> {
+    fn check(&self, unit: &Unit, old: Option<&Live>, stop: &Stop) -> Result<()> {
+        if let (None, Some(old)) = (&unit.content, old) {
+            self.leaving().extend(old.files.iter().map(|file| old.into.join(file.path.as_path())));
+        }
         let targets = self.targets(unit)?;
         self.config.owner.as_deref().map(Owner::look_up).transpose()?;
         let Some(root) = Root::open(&self.into(unit)?)? else { return Ok(()) };
+        let old = old.filter(|old| old.into == root.path());
+        // What of the old version is in the way makes room for the new one.
+        let files = || old.iter().flat_map(|old| &old.files).map(|file| &file.path).collect();
+        let is_old = OnceCell::<BTreeSet<&UnitPath>>::new();
+        let is_leaving = |path: &UnitPath| {
+            is_old.get_or_init(files).contains(path) || self.leaving().contains(&root.path().join(path.as_path()))
+        };
         for (target, _) in &targets {
             stop.check()?;
-            file::check(&root, target)?;
+            file::check(&root, target, &is_leaving)?;
         }
         Ok(())
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn into(&self, unit: &Unit) -> Result<PathBuf> {
@@ -226,7 +259,10 @@ impl Work {
         if let Some(old) = old.filter(|old| old.into == staged.into) {
             let kept: BTreeSet<_> = targets.iter().map(|(target, _)| target).collect();
             let stale = old.files.iter().filter(|file| !kept.contains(&file.path));
-            staged.stale = stale.map(|live| StaleFile::new(live, &file::tag(unit, &live.path))).collect();
+            let place = |path: &UnitPath| above(path).find(|directory| kept.contains(directory));
+            let aside =
+                |live: &LiveFile| StaleFile::new(live, &file::tag(unit, &live.path), place(&live.path).as_ref());
+            staged.stale = stale.map(aside).collect();
         }
         if self.config.durable && is_flushed {
             self.leave_unsynced(root.path());
@@ -238,24 +274,35 @@ impl Work {
 
     fn note_directories(&self, root: &Root, staged: &mut Staged, also: Option<&UnitPath>) {
         let paths = staged.files.iter().map(|file| &file.path).chain(also);
-        let directories: BTreeSet<_> = paths.flat_map(|path| self.made.above(root.path(), path)).collect();
+        let made = paths.flat_map(|path| self.made.above(root.path(), path));
+        let directories: BTreeSet<_> =
+            made.chain(staged.files.iter().flat_map(StagedFile::missing_directories)).collect();
         staged.directories = directories.into_iter().collect();
     }
 
     fn activate(&self, staged: Staged, old: Option<Live>, is_flushed: bool, stop: &Stop) -> Result<Live> {
         let root = Root::create(&staged.into)?;
         self.made.recall(&staged.into, &staged.directories);
-        for file in &staged.files {
-            file.activate(&root)?;
+        // What makes room goes first, the rest only once the new version is there.
+        let (clearing, stale) = staged.clearing();
+        for file in clearing {
+            file.set_aside(&root, stop)?;
         }
-        for file in &staged.stale {
+        for file in &staged.files {
+            file.activate(&root, &self.made)?;
+        }
+        for file in stale {
             file.set_aside(&root, stop)?;
         }
         let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
         self.sync(&root, is_flushed, paths)?;
         let old_directories = old.filter(|old| old.into == staged.into).map(|old| old.directories);
-        let directories: BTreeSet<_> =
+        let mut directories: BTreeSet<_> =
             staged.directories.into_iter().chain(old_directories.unwrap_or_default()).collect();
+        // Where a file is now, there is no directory any more.
+        let is_file: BTreeSet<_> = staged.files.iter().map(|file| &file.path).collect();
+        directories
+            .retain(|directory| !is_file.contains(directory) && !above(directory).any(|up| is_file.contains(&up)));
         let files = staged.files.into_iter().map(StagedFile::into_live).collect();
         Ok(Live { into: staged.into, files, directories: directories.into_iter().collect() })
     }
@@ -263,12 +310,13 @@ impl Work {
     fn revert(&self, staged: &Staged) -> Result<()> {
         let Some(root) = Root::open(&staged.into)? else { return Ok(()) };
         // One file that cannot be taken back is no reason to leave the others.
-        let stale = staged.stale.iter().rev().map(|file| file.revert(&root));
-        let files = staged.files.iter().rev().map(|file| file.revert(&root));
-        first_error(stale.chain(files))?;
+        let files = first_error(staged.files.iter().rev().map(|file| file.revert(&root)));
+        // A directory of the new version may be in the place of a file of the old one.
+        root.remove_empty(&staged.directories, &self.made)?;
+        let stale = first_error(staged.stale.iter().rev().map(|file| file.revert(&root, &self.made)));
+        files.and(stale)?;
         let paths = staged.files.iter().map(|file| &file.path).chain(staged.stale.iter().map(|file| &file.path));
-        self.sync(&root, false, paths)?;
-        root.remove_empty(&staged.directories, &self.made)
+        self.sync(&root, false, paths)
     }
 
     fn retire(&self, staged: &Staged, old: Option<&Live>) -> Result<()> {
@@ -295,6 +343,7 @@ impl Work {
         }
         for file in &live.files {
             file.remove(&root)?;
+            self.leaving().remove(&live.into.join(file.path.as_path()));
         }
         self.sync(&root, is_flushed, live.files.iter().map(|file| &file.path))?;
         root.remove_empty(&live.directories, &self.made)
@@ -330,12 +379,17 @@ fn sync_directories<'a>(root: &Root, paths: impl Iterator<Item = &'a UnitPath>) 
         let missing: Vec<_> = path.as_path().ancestors().skip(1).take_while(|above| synced.insert(above)).collect();
         for above in missing {
             let entry = UnitPath::new(above).unwrap_or_default().join("entry");
-            if let Some(parent) = root.parent(&entry)? {
+            if let Some(parent) = root.parent_if_any(&entry)? {
                 parent.sync()?;
             }
         }
     }
     Ok(())
+}
+
+/// The directories on the way to `path`, the deepest first.
+fn above(path: &UnitPath) -> impl Iterator<Item = UnitPath> {
+    std::iter::successors(path.parent(), UnitPath::parent).filter(|directory| !directory.is_root())
 }
 
 /// Goes through all of them, whatever becomes of one.

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path::UnitPath;
 
 mod identity;
+mod room;
 mod swap;
 
 pub(crate) use identity::{Found, Identity, identify};
@@ -232,7 +233,7 @@ impl Root {
     /// Removes those of the directories that are empty, and forgets them; the rest stay.
     pub(crate) fn remove_empty(&self, directories: &[UnitPath], made: &Made) -> Result<()> {
         for directory in directories.iter().rev().filter(|directory| !directory.is_root()) {
-            let Some(parent) = self.parent(directory)? else { continue };
+            let Some(parent) = self.parent_if_any(directory)? else { continue };
             let mut made = made.0.lock().unwrap_or_else(PoisonError::into_inner);
             let full = self.path.join(directory.as_path());
             match rustix::fs::unlinkat(&parent.directory, directory.file_name().unwrap_or_default(), AtFlags::REMOVEDIR)
@@ -311,6 +312,12 @@ impl Parent {
     /// Takes the place of whatever file lies at `to`.
     pub(crate) fn rename(&self, from: &OsStr, to: &OsStr) -> Result<()> {
         rustix::fs::renameat(&self.directory, from, &self.directory, to).doing("move into place", self.path.join(to))
+    }
+
+    /// Moves a file to another directory, where it takes the place of whatever file lies at `to`.
+    pub(crate) fn rename_to(&self, from: &OsStr, to_directory: &Self, to: &OsStr) -> Result<()> {
+        let moved = rustix::fs::renameat(&self.directory, from, &to_directory.directory, to);
+        moved.doing("move into place", to_directory.path.join(to))
     }
 
     /// A second name for the same file, here or in another directory.

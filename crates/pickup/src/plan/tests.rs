@@ -41,6 +41,55 @@ fn each_unit_is_a_group_and_removals_come_last_and_descending() {
     assert!(plan.groups.iter().all(|group| group.steps.iter().all(|step| step.unit.generation == 7)));
 }
 
+fn swapped() -> Vec<Change> {
+    use ChangeKind::*;
+    vec![
+        change("file", Removed),
+        change("file/b/x", Added),
+        change("directory", Added),
+        change("directory/b/y", Removed),
+        change("directory/a", Removed),
+        change("directory-not", Removed),
+        change("c", Added),
+    ]
+}
+
+#[test]
+fn what_is_in_the_way_is_removed_before_what_takes_its_place() {
+    let routes = [Route { deployer: "one", scope: Scope::Unit, accepts: &accept }];
+    let plan = plan(aim(7), swapped(), &Live::default(), &routes);
+    let expected = [
+        "one removed file",
+        "one removed directory/b/y",
+        "one removed directory/a",
+        "one added c",
+        "one added directory",
+        "one added file/b/x",
+        "one removed directory-not",
+    ];
+    assert_eq!(lines(&plan), expected.map(|line| vec![line.to_owned()]));
+}
+
+#[test]
+fn what_is_in_the_way_is_removed_first_in_a_group_of_all_as_well() {
+    let routes = [
+        Route { deployer: "release", scope: Scope::Pickup, accepts: &accept },
+        Route { deployer: "files", scope: Scope::Unit, accepts: &accept },
+    ];
+    let plan = plan(aim(1), swapped(), &Live::default(), &routes);
+    let expected = [
+        "files removed file",
+        "files removed directory/b/y",
+        "files removed directory/a",
+        "release modified .",
+        "files added c",
+        "files added directory",
+        "files added file/b/x",
+        "files removed directory-not",
+    ];
+    assert_eq!(lines(&plan), [expected]);
+}
+
 #[test]
 fn a_deployer_of_the_whole_pickup_makes_one_group_of_all() {
     let routes = [

@@ -33,6 +33,9 @@ pub(super) struct StagedFile {
     pub(super) path: UnitPath,
     /// The new version until it is activated, the old one after that.
     temporary: UnitPath,
+    /// Where the new version waits while a file lies where its directory is to be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waiting: Option<UnitPath>,
     identity: Identity,
     digest: Digest,
 }
@@ -83,10 +86,20 @@ fn backup(temporary: &UnitPath) -> OsString {
     backup
 }
 
-/// Whether a file may go to `target`, as far as can be seen without doing it.
-pub(super) fn check(root: &Root, target: &UnitPath) -> Result<()> {
-    let Some(parent) = root.parent(target)? else { return Ok(()) };
-    refuse_other_than_file(&parent, target, parent.look(name(target))?)
+/// Whether a file may go to `target`, as far as can be seen without doing it; what is leaving is not in its way.
+pub(super) fn check(root: &Root, target: &UnitPath, is_leaving: impl Fn(&UnitPath) -> bool) -> Result<()> {
+    let parent = match root.parent(target) {
+        Ok(Some(parent)) => parent,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            return if root.in_the_way(target)?.is_some_and(|file| is_leaving(&file)) { Ok(()) } else { Err(error) };
+        }
+    };
+    let found = parent.look(name(target))?;
+    if found.is_some_and(|found| found.is_directory()) && root.below(target)?.others.iter().all(is_leaving) {
+        return Ok(());
+    }
+    refuse_other_than_file(&parent, target, found)
 }
 
 fn refuse_other_than_file(parent: &Parent, target: &UnitPath, found: Option<Found>) -> Result<()> {
@@ -110,7 +123,16 @@ pub(super) fn stage(
     stop: &Stop,
 ) -> Result<StagedFile> {
     let temporary = temporary(target, tag);
-    let (parent, file) = create(root, &temporary, made)?;
+    let (waiting, created) = match create(root, &temporary, made) {
+        Err(error) if error.io_error().is_none() => {
+            let Some(file) = root.in_the_way(&temporary)? else { return Err(error) };
+            let waiting = file.parent().unwrap_or_default().join(name(&temporary));
+            let created = create(root, &waiting, made);
+            (Some(waiting), created)
+        }
+        created => (None, created),
+    };
+    let (parent, file) = created?;
     let path = parent.path().join(name(&temporary));
     let written = place::copy_captured(captured, &file, &path, stop).and_then(|()| {
         if let Some(owner) = settings.owner {
@@ -125,7 +147,7 @@ pub(super) fn stage(
     });
     match written {
         Ok(Found { identity, .. }) => {
-            Ok(StagedFile { path: target.clone(), temporary, identity, digest: captured.digest })
+            Ok(StagedFile { path: target.clone(), temporary, waiting, identity, digest: captured.digest })
         }
         Err(error) => {
             let _best_effort = parent.unlink(name(&temporary));
@@ -162,9 +184,28 @@ impl StagedFile {
         found.is_some_and(|found| found.identity.is_same_file(&self.identity))
     }
 
-    /// Puts the new version in place; whatever lay there is kept under the temporary name.
-    pub(super) fn activate(&self, root: &Root) -> Result<()> {
-        let Some(parent) = root.parent(&self.path)? else { return Err(self.vanished(root)) };
+    /// The directories that are made only when the file is activated.
+    pub(super) fn missing_directories(&self) -> impl Iterator<Item = UnitPath> {
+        let beside = self.waiting.as_ref().map(|waiting| waiting.parent().unwrap_or_default());
+        let above = std::iter::successors(self.path.parent(), UnitPath::parent);
+        above.take_while(move |directory| beside.as_ref().is_some_and(|beside| directory != beside))
+    }
+
+    /// Opens the directory of the file, where its new version is then.
+    fn approach(&self, root: &Root, made: &Made) -> Result<Option<Parent>> {
+        let Some(waiting) = &self.waiting else { return root.parent(&self.path) };
+        let parent = root.make_parent(&self.path, made)?;
+        if let Some(from) = root.parent(waiting)?
+            && self.is_ours(from.look(name(waiting))?)
+        {
+            from.rename_to(name(waiting), &parent, name(&self.temporary))?;
+        }
+        Ok(Some(parent))
+    }
+
+    /// Puts the new version in place; whatever file lay there is kept under the temporary name.
+    pub(super) fn activate(&self, root: &Root, made: &Made) -> Result<()> {
+        let Some(parent) = self.approach(root, made)? else { return Err(self.vanished(root)) };
         let (target, temporary) = (name(&self.path), name(&self.temporary));
         let mut found = parent.look(target)?;
         if self.is_ours(found) {
@@ -172,6 +213,10 @@ impl StagedFile {
         }
         if !self.is_ours(parent.look(temporary)?) {
             return Err(self.vanished(root));
+        }
+        if found.is_some_and(|found| found.is_directory()) {
+            root.clear(&self.path, made)?;
+            found = parent.look(target)?;
         }
         if found.is_none() {
             if parent.rename_new(temporary, target)? {
@@ -191,7 +236,12 @@ impl StagedFile {
 
     /// Makes the old version live again, from any point: what lies under which name tells how far we came.
     pub(super) fn revert(&self, root: &Root) -> Result<()> {
-        let Some(parent) = root.parent(&self.path)? else { return Ok(()) };
+        if let Some(waiting) = &self.waiting
+            && let Some(parent) = root.parent_if_any(waiting)?
+        {
+            parent.unlink(name(waiting))?;
+        }
+        let Some(parent) = root.parent_if_any(&self.path)? else { return Ok(()) };
         let (target, temporary, backup) = (name(&self.path), name(&self.temporary), backup(&self.temporary));
         let live = parent.look(target)?;
         let beside = parent.look(temporary)?;
@@ -231,15 +281,27 @@ fn is_same_file(one: Option<Found>, other: Option<Found>) -> bool {
 }
 
 impl StaleFile {
-    pub(super) fn new(live: &LiveFile, tag: &str) -> Self {
-        Self { path: live.path.clone(), temporary: temporary(&live.path, tag), identity: live.identity }
+    /// `place` is where a file of the new version goes in place of the directory this one is in, if one does.
+    pub(super) fn new(live: &LiveFile, tag: &str, place: Option<&UnitPath>) -> Self {
+        let beside = temporary(&live.path, tag);
+        let temporary = match place {
+            // The directory has to be empty by then.
+            Some(place) => place.parent().unwrap_or_default().join(name(&beside)),
+            None => beside,
+        };
+        Self { path: live.path.clone(), temporary, identity: live.identity }
     }
 
     /// Takes the file out of sight, unless somebody else changed it.
     pub(super) fn set_aside(&self, root: &Root, stop: &Stop) -> Result<()> {
-        let Some(parent) = root.parent(&self.path)? else { return Ok(()) };
+        let Some(parent) = root.parent_if_any(&self.path)? else { return Ok(()) };
+        let Some(aside) = root.parent(&self.temporary)? else { return Ok(()) };
         match parent.look(name(&self.path))? {
-            Some(found) if found.identity == self.identity => parent.rename(name(&self.path), name(&self.temporary)),
+            Some(found) if found.identity == self.identity => {
+                parent.rename_to(name(&self.path), &aside, name(&self.temporary))
+            }
+            // It is, already: what lies there came after it.
+            Some(_) if aside.look(name(&self.temporary))?.is_some() => Ok(()),
             Some(_) => {
                 stop.output(&format!("left {}: somebody else changed it since it was deployed\n", self.path));
                 Ok(())
@@ -248,14 +310,18 @@ impl StaleFile {
         }
     }
 
-    pub(super) fn revert(&self, root: &Root) -> Result<()> {
-        let Some(parent) = root.parent(&self.path)? else { return Ok(()) };
-        let kept = parent.look(name(&self.temporary))?;
-        if kept.is_none() || parent.rename_new(name(&self.temporary), name(&self.path))? {
+    pub(super) fn revert(&self, root: &Root, made: &Made) -> Result<()> {
+        let Some(aside) = root.parent(&self.temporary)? else { return Ok(()) };
+        let temporary = name(&self.temporary);
+        if aside.look(temporary)?.is_none() {
+            return Ok(());
+        }
+        let parent = root.make_parent(&self.path, made)?;
+        if aside.rename_new_to(temporary, &parent, name(&self.path))? {
             return Ok(());
         }
         let action = format!("restore {}: somebody else put a file there; its old version is", self.path);
-        Err(Error::deploy(action).at(parent.path().join(name(&self.temporary))))
+        Err(Error::deploy(action).at(aside.path().join(temporary)))
     }
 
     pub(super) fn retire(&self, root: &Root) -> Result<()> {

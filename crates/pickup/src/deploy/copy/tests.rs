@@ -200,6 +200,7 @@ async fn what_is_no_file_is_refused_by_the_check() {
     let sandbox = Sandbox::new();
     let copy = deployer(&sandbox);
     std::fs::create_dir_all(sandbox.path("into/web/directory")).unwrap();
+    std::fs::write(sandbox.path("into/web/directory/x"), "").unwrap();
     std::fs::write(sandbox.path("into/web/file"), "").unwrap();
     symlink("/etc", sandbox.path("into/web/etc")).unwrap();
     symlink("/etc/hostname", sandbox.path("into/web/host")).unwrap();
@@ -224,7 +225,7 @@ async fn what_is_no_file_is_refused_by_the_check() {
         };
         assert!(activated.is_err(), "{path}");
     }
-    assert_eq!(sandbox.listing("into/web"), ["directory/", "etc", "file", "host"]);
+    assert_eq!(sandbox.listing("into/web"), ["directory/", "directory/x", "etc", "file", "host"]);
 }
 
 #[tokio::test]
@@ -310,4 +311,114 @@ async fn shared_directories_go_with_the_last_file() {
     assert_eq!(sandbox.listing("into/web"), ["d/", "d/two"]);
     copy.remove(&sandbox.cx(), &removed("d/two"), &two).await.unwrap();
     assert!(sandbox.listing("into/web").is_empty());
+}
+
+/// A removal and what takes its place, as the engine does them: both are checked and staged before either is done.
+async fn swap(sandbox: &Sandbox, copy: &Copy, gone: (&str, &Live), unit: &Unit) -> Staged {
+    let cx = sandbox.cx();
+    copy.check(&cx, &removed(gone.0), Some(gone.1)).await.unwrap();
+    copy.check(&cx, unit, None).await.unwrap();
+    copy.stage(&cx, unit, None).await.unwrap();
+    let staged = copy.stage(&cx, unit, None).await.unwrap();
+    copy.remove(&cx, &removed(gone.0), gone.1).await.unwrap();
+    staged
+}
+
+#[tokio::test]
+async fn a_file_unit_becomes_a_directory_of_units_and_a_file_again() {
+    let sandbox = Sandbox::new();
+    let (copy, cx) = (deployer_with(&sandbox, |config| config.durable = true), sandbox.cx());
+    let file = commit(&sandbox, &copy, &sandbox.file("d/a", b"one", 1), None).await;
+    let unit = sandbox.file("d/a/b/x", b"two", 2);
+    let staged = swap(&sandbox, &copy, ("d/a", &file), &unit).await;
+    for _ in 0..2 {
+        copy.activate(&cx, &unit, &staged, None).await.unwrap();
+    }
+    let inner = copy.activate(&cx, &unit, &staged, None).await.unwrap();
+    copy.retire(&cx, &unit, &staged, None).await.unwrap();
+    assert_eq!(sandbox.listing("into/web"), ["d/", "d/a/", "d/a/b/", "d/a/b/x"]);
+    assert_eq!(copy.observe(&cx, &inner).await.unwrap(), Observed::Alive);
+
+    let unit = sandbox.file("d/a", b"three", 3);
+    let staged = swap(&sandbox, &copy, ("d/a/b/x", &inner), &unit).await;
+    let live = copy.activate(&cx, &unit, &staged, None).await.unwrap();
+    copy.retire(&cx, &unit, &staged, None).await.unwrap();
+    assert_eq!(sandbox.listing("into/web"), ["d/", "d/a"]);
+    assert_eq!(sandbox.read("into/web/d/a"), "three");
+    copy.remove(&cx, &removed("d/a"), &live).await.unwrap();
+    assert!(sandbox.listing("into/web").is_empty());
+}
+
+#[tokio::test]
+async fn a_swap_of_file_and_directory_is_taken_back_from_any_point() {
+    let sandbox = Sandbox::new();
+    let (copy, cx) = (deployer(&sandbox), sandbox.cx());
+    let file = commit(&sandbox, &copy, &sandbox.file("a", b"one", 1), None).await;
+    let unit = sandbox.file("a/b/x", b"two", 2);
+    let staged = copy.stage(&cx, &unit, None).await.unwrap();
+    revert(&sandbox, &copy, &unit, &staged, None).await;
+    assert_eq!(sandbox.listing("into/web"), ["a"]);
+    let staged = swap(&sandbox, &copy, ("a", &file), &unit).await;
+    revert(&sandbox, &copy, &unit, &staged, None).await;
+    assert!(sandbox.listing("into/web").is_empty());
+    let staged = copy.stage(&cx, &unit, None).await.unwrap();
+    copy.activate(&cx, &unit, &staged, None).await.unwrap();
+    revert(&sandbox, &copy, &unit, &staged, None).await;
+    assert!(sandbox.listing("into/web").is_empty());
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_leave_keeps_its_place() {
+    let sandbox = Sandbox::new();
+    let (copy, cx) = (deployer(&sandbox), sandbox.cx());
+    commit(&sandbox, &copy, &sandbox.file("a", b"one", 1), None).await;
+    let unit = sandbox.file("a/x", b"two", 2);
+    assert!(copy.check(&cx, &unit, None).await.is_err());
+    let staged = copy.stage(&cx, &unit, None).await.unwrap();
+    let error = copy.activate(&cx, &unit, &staged, None).await.unwrap_err();
+    assert!(error.to_string().ends_with("which is a file"), "{error}");
+    revert(&sandbox, &copy, &unit, &staged, None).await;
+    assert_eq!(sandbox.listing("into/web"), ["a"]);
+    assert_eq!(sandbox.read("into/web/a"), "one");
+}
+
+#[tokio::test]
+async fn files_and_directories_of_a_tree_take_each_others_places() {
+    let sandbox = Sandbox::new();
+    let copy = deployer_with(&sandbox, |config| config.durable = true);
+    let one: &[(&str, &[u8])] = &[("c", b"1"), ("d/e/x", b"2"), ("d/y", b"3"), ("keep/z", b"4")];
+    let two: &[(&str, &[u8])] = &[("c/f/x", b"5"), ("c/g", b"6"), ("d", b"7"), ("keep/z", b"8")];
+    let listings = [
+        ["t/", "t/c", "t/d/", "t/d/e/", "t/d/e/x", "t/d/y", "t/keep/", "t/keep/z"].as_slice(),
+        ["t/", "t/c/", "t/c/f/", "t/c/f/x", "t/c/g", "t/d", "t/keep/", "t/keep/z"].as_slice(),
+    ];
+    let mut live = commit(&sandbox, &copy, &sandbox.tree("t", one, 1), None).await;
+    for (generation, files, before, after) in [(2, two, listings[0], listings[1]), (3, one, listings[1], listings[0])] {
+        let unit = sandbox.tree("t", files, generation);
+        let staged = copy.stage(&sandbox.cx(), &unit, Some(&live)).await.unwrap();
+        revert(&sandbox, &copy, &unit, &staged, Some(&live)).await;
+        assert_eq!(sandbox.listing("into/web"), before);
+        let (staged, _) = deploy(&sandbox, &copy, &unit, Some(&live)).await;
+        revert(&sandbox, &copy, &unit, &staged, Some(&live)).await;
+        assert_eq!(sandbox.listing("into/web"), before);
+        assert_eq!(copy.observe(&sandbox.cx(), &live).await.unwrap(), Observed::Alive);
+        live = commit(&sandbox, &copy, &unit, Some(&live)).await;
+        assert_eq!(sandbox.listing("into/web"), after);
+    }
+    // The unit itself changes its kind.
+    live = commit(&sandbox, &copy, &sandbox.file("t", b"9", 4), Some(&live)).await;
+    assert_eq!(sandbox.listing("into/web"), ["t"]);
+    live = commit(&sandbox, &copy, &sandbox.tree("t", two, 5), Some(&live)).await;
+    assert_eq!(sandbox.listing("into/web"), listings[1]);
+    copy.remove(&sandbox.cx(), &removed("t"), &live).await.unwrap();
+    assert!(sandbox.listing("into/web").is_empty());
+}
+
+#[tokio::test]
+async fn empty_directories_in_the_place_of_a_file_are_removed() {
+    let sandbox = Sandbox::new();
+    let copy = deployer(&sandbox);
+    std::fs::create_dir_all(sandbox.path("into/web/x/left/over")).unwrap();
+    commit(&sandbox, &copy, &sandbox.file("x", b"x", 1), None).await;
+    assert_eq!(sandbox.listing("into/web"), ["x"]);
 }

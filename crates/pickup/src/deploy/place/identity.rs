@@ -39,7 +39,7 @@ impl Found {
         self.file_type == FileType::RegularFile
     }
 
-    pub(super) fn is_directory(&self) -> bool {
+    pub(crate) fn is_directory(&self) -> bool {
         self.file_type == FileType::Directory
     }
 

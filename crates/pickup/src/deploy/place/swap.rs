@@ -29,19 +29,24 @@ impl Parent {
 
     /// Moves `from` to `to` unless something lies there: then `false`.
     pub(crate) fn rename_new(&self, from: &OsStr, to: &OsStr) -> Result<bool> {
-        let moved = match rename_new(&self.directory, from, to) {
-            Err(error) if is_unsupported(error) => self.rename_new_by_link(from, to),
+        self.rename_new_to(from, self, to)
+    }
+
+    /// Moves `from` to `to` in another directory unless something lies there: then `false`.
+    pub(crate) fn rename_new_to(&self, from: &OsStr, to_directory: &Self, to: &OsStr) -> Result<bool> {
+        let moved = match rename_new(&self.directory, from, &to_directory.directory, to) {
+            Err(error) if is_unsupported(error) => self.rename_new_by_link(from, to_directory, to),
             result => result,
         };
         match moved {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            Err(error) => Err(error).doing("move into place", self.path.join(to)),
+            Err(error) => Err(error).doing("move into place", to_directory.path.join(to)),
         }
     }
 
-    pub(super) fn rename_new_by_link(&self, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-        rustix::fs::linkat(&self.directory, from, &self.directory, to, AtFlags::empty())?;
+    pub(super) fn rename_new_by_link(&self, from: &OsStr, to_directory: &Self, to: &OsStr) -> Result<(), Errno> {
+        rustix::fs::linkat(&self.directory, from, &to_directory.directory, to, AtFlags::empty())?;
         rustix::fs::unlinkat(&self.directory, from, AtFlags::empty())
     }
 }
@@ -56,8 +61,8 @@ fn exchange(directory: &OwnedFd, one: &OsStr, other: &OsStr) -> Result<(), Errno
 }
 
 #[cfg(target_os = "linux")]
-fn rename_new(directory: &OwnedFd, from: &OsStr, to: &OsStr) -> Result<(), Errno> {
-    rustix::fs::renameat_with(directory, from, directory, to, rustix::fs::RenameFlags::NOREPLACE)
+fn rename_new(directory: &OwnedFd, from: &OsStr, to_directory: &OwnedFd, to: &OsStr) -> Result<(), Errno> {
+    rustix::fs::renameat_with(directory, from, to_directory, to, rustix::fs::RenameFlags::NOREPLACE)
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -66,6 +71,6 @@ fn exchange(_directory: &OwnedFd, _one: &OsStr, _other: &OsStr) -> Result<(), Er
 }
 
 #[cfg(not(target_os = "linux"))]
-fn rename_new(_directory: &OwnedFd, _from: &OsStr, _to: &OsStr) -> Result<(), Errno> {
+fn rename_new(_directory: &OwnedFd, _from: &OsStr, _to_directory: &OwnedFd, _to: &OsStr) -> Result<(), Errno> {
     Err(Errno::NOSYS)
 }

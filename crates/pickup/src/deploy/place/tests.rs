@@ -100,10 +100,10 @@ fn a_new_name_never_replaces_a_file() {
     std::fs::write(sandbox.path("into/x"), "theirs").unwrap();
     let (new, target) = (OsStr::new("new"), OsStr::new("x"));
     assert!(!directory.rename_new(new, target).unwrap());
-    assert_eq!(directory.rename_new_by_link(new, target), Err(Errno::EXIST));
+    assert_eq!(directory.rename_new_by_link(new, &directory, target), Err(Errno::EXIST));
     assert_eq!(sandbox.read("into/x"), "theirs");
     std::fs::remove_file(sandbox.path("into/x")).unwrap();
-    directory.rename_new_by_link(new, target).unwrap();
+    directory.rename_new_by_link(new, &directory, target).unwrap();
     assert_eq!(sandbox.listing("into"), ["x"]);
 }
 
