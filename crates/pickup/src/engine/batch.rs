@@ -137,7 +137,8 @@ impl Pickup {
         let changed: BTreeSet<&UnitPath> = changes.iter().map(|change| &change.path).collect();
         for unit in closed.iter().filter(|unit| !changed.contains(unit)) {
             let wanted = self.wanted(unit).map(|content| content.digest());
-            if self.failures.get(unit).is_some_and(|failure| failure.record.digest != wanted) {
+            // A removal that failed is over once the unit is gone, by whatever way.
+            if self.failures.get(unit).is_some_and(|failure| wanted.is_none() || failure.record.digest != wanted) {
                 self.forgive(unit);
             }
         }
