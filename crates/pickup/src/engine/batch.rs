@@ -118,10 +118,11 @@ impl Pickup {
     }
 
     /// Begins once more what has to be done before anything new is: recovery that failed, and what the journal was not
-    /// told. Whether there is such a thing.
+    /// told; and what is due of what lingers. Whether there is such a thing.
     fn catches_up(&mut self) -> bool {
-        let is_behind = !self.is_recovered || !self.owed.is_empty();
-        if is_behind && !self.is_busy && self.pause_until.is_none() {
+        let is_due = self.owed.next_try().is_some_and(|next| next <= self.shared.now());
+        let is_behind = !self.is_recovered || !self.owed.is_recorded();
+        if (is_behind || is_due) && self.may_catch_up() {
             if self.is_recovered {
                 self.is_busy = true;
                 self.spawn_deployment(Plan::default(), Work::Settle);
@@ -130,6 +131,10 @@ impl Pickup {
             }
         }
         is_behind
+    }
+
+    pub(super) fn may_catch_up(&self) -> bool {
+        !self.is_busy && self.pause_until.is_none()
     }
 
     /// What failed is over where the version that failed is not there any more, and what is there is live.
