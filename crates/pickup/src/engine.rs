@@ -25,6 +25,7 @@ mod links;
 mod look;
 mod offline;
 mod outcome;
+mod owed;
 mod pickup;
 mod plan;
 mod planned;

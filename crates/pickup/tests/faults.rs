@@ -33,6 +33,8 @@ enum Broken {
     Store(&'static str, i32),
     /// This write of the journal.
     Journal(&'static str),
+    /// The answer to this write, which is done.
+    JournalAnswer(&'static str),
     /// This phase of the deployer.
     Phase(Phase, fn() -> Fault),
 }
@@ -56,7 +58,7 @@ async fn started(base: &Path, broken: Broken, switch: &Switch) -> (Engine, Event
     let seen = switch.clone();
     let deployer = Faulty::new(Copy::new(copy(base)), move |phase, _unit| match broken {
         Broken::Phase(wanted, fault) if wanted == phase && seen.is_on() => Some(fault()),
-        Broken::Phase(..) | Broken::Store(..) | Broken::Journal(_) => None,
+        Broken::Phase(..) | Broken::Store(..) | Broken::Journal(_) | Broken::JournalAnswer(_) => None,
     });
     let (at_store, at_journal) = (switch.clone(), switch.clone());
     let builder = Engine::builder(config)
@@ -65,13 +67,17 @@ async fn started(base: &Path, broken: Broken, switch: &Switch) -> (Engine, Event
             Broken::Store(wanted, number) if wanted == step && at_store.is_on() => {
                 Err(std::io::Error::from_raw_os_error(number))
             }
-            Broken::Store(..) | Broken::Journal(_) | Broken::Phase(..) => Ok(()),
+            Broken::Store(..) | Broken::Journal(_) | Broken::JournalAnswer(_) | Broken::Phase(..) => Ok(()),
         })
         .on_journal_write(move |write, is_done| match broken {
             Broken::Journal(wanted) if wanted == write && !is_done && at_journal.is_on() => {
                 Err(Error::deploy(format!("write `{write}` to the journal: the test's disk is full")).transient())
             }
-            Broken::Store(..) | Broken::Journal(_) | Broken::Phase(..) => Ok(()),
+            Broken::JournalAnswer(wanted) if wanted == write && is_done && at_journal.is_on() => {
+                Err(Error::deploy(format!("hear that `{write}` is in the journal: the test's disk is full"))
+                    .transient())
+            }
+            Broken::Store(..) | Broken::Journal(_) | Broken::JournalAnswer(_) | Broken::Phase(..) => Ok(()),
         });
     let events = builder.subscribe();
     (builder.start().await.unwrap(), events)
@@ -167,6 +173,49 @@ async fn a_journal_that_cannot_be_written_keeps_the_old_version_and_heals() {
     for write in ["intend", "stage", "commit"] {
         heals(Broken::Journal(write), "the test's disk is full").await;
     }
+    for write in ["intend", "stage"] {
+        heals(Broken::JournalAnswer(write), "the test's disk is full").await;
+    }
+}
+
+/// One version after the other, with this fault on from the second on until all is asked to be tried again.
+async fn goes_on(broken: Broken) {
+    let base = tempfile::tempdir().unwrap();
+    let base = base.path().canonicalize().unwrap();
+    std::fs::create_dir(base.join("in")).unwrap();
+    std::fs::write(base.join("in/a"), "one").unwrap();
+    let switch = Switch::default();
+    let (engine, _events) = started(&base, broken, &switch).await;
+    let options = SyncOptions { until_final: true, ..SyncOptions::default() };
+    engine.sync(None, options).await.unwrap();
+    switch.set(true);
+    for (name, content) in [("a", "two"), ("b", "new")] {
+        std::fs::write(base.join("in").join(name), content).unwrap();
+        let report = engine.sync(None, options).await.unwrap().remove(0);
+        assert!(report.is_success(), "{broken:?}: {report:?}");
+        assert_eq!(std::fs::read_to_string(base.join("out").join(name)).unwrap(), content, "{broken:?}");
+    }
+    switch.set(false);
+    engine.retry("p", None).await.unwrap();
+    engine.sync(None, options).await.unwrap();
+    let history = engine.history(None, 100).unwrap();
+    assert!(history.iter().all(|deployment| deployment.outcome == Outcome::Applied), "{broken:?}: {history:#?}");
+    engine.shutdown().await;
+    let mut left: Vec<_> =
+        std::fs::read_dir(base.join("out")).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["a", "b"], "{broken:?}");
+    assert_eq!(std::fs::read_dir(base.join("state/work/p")).map_or(0, Iterator::count), 0, "{broken:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_was_written_counts_whatever_was_answered() {
+    goes_on(Broken::JournalAnswer("commit")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_let_go_of_holds_nothing_up_and_is_tried_again() {
+    goes_on(Broken::Phase(Phase::Retire, || Fault::Fail(Error::deploy("let go of it")))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -118,10 +118,11 @@ impl Pickup {
     }
 
     /// Begins once more what has to be done before anything new is: recovery that failed, and what the journal was not
-    /// told. Whether there is such a thing.
+    /// told; and what is due of what lingers. Whether there is such a thing.
     fn catches_up(&mut self) -> bool {
-        let is_behind = !self.is_recovered || !self.owed.is_empty();
-        if is_behind && !self.is_busy && self.pause_until.is_none() {
+        let is_due = self.owed.next_try().is_some_and(|next| next <= self.shared.now());
+        let is_behind = !self.is_recovered || !self.owed.is_recorded();
+        if (is_behind || is_due) && self.may_catch_up() {
             if self.is_recovered {
                 self.is_busy = true;
                 self.spawn_deployment(Plan::default(), Work::Settle);
@@ -132,12 +133,17 @@ impl Pickup {
         is_behind
     }
 
+    pub(super) fn may_catch_up(&self) -> bool {
+        !self.is_busy && self.pause_until.is_none()
+    }
+
     /// What failed is over where the version that failed is not there any more, and what is there is live.
     fn forget_superseded(&mut self, closed: &BTreeSet<UnitPath>, changes: &[Change]) {
         let changed: BTreeSet<&UnitPath> = changes.iter().map(|change| &change.path).collect();
         for unit in closed.iter().filter(|unit| !changed.contains(unit)) {
             let wanted = self.wanted(unit).map(|content| content.digest());
-            if self.failures.get(unit).is_some_and(|failure| failure.record.digest != wanted) {
+            // A removal that failed is over once the unit is gone, by whatever way.
+            if self.failures.get(unit).is_some_and(|failure| wanted.is_none() || failure.record.digest != wanted) {
                 self.forgive(unit);
             }
         }

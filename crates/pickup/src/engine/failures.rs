@@ -162,6 +162,7 @@ impl Pickup {
             }
             self.rearm(now, unit);
         }
+        self.owed.rearm(now);
         self.pause_until = None;
         units.len()
     }

@@ -63,7 +63,7 @@ impl Pickup {
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
             done.result = runtime.block_on(async {
-                done.drifted = finish_open(&shared, &config.name, &deployers).await?;
+                done.drifted = finish_open(&shared, &config.name, &deployers, &mut done.owed).await?;
                 let reader = shared.reader()?;
                 let loaded = load(&shared, &reader, &config.name, &deployers)?;
                 done.loaded = Some((loaded, shared.store.stored()?));

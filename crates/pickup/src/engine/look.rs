@@ -219,7 +219,7 @@ impl Pickup {
                 self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy });
                 self.unsaved.insert(place.clone());
                 self.captured(now, place, fingerprint, file.digest, hint, known);
-                if self.owed.is_empty() && self.pause_until.is_none() {
+                if self.owed.is_recorded() && self.pause_until.is_none() {
                     self.healed();
                 }
             }

@@ -51,7 +51,7 @@ impl Pickup {
         };
         match result {
             Ok(()) => {
-                if self.owed.is_empty() {
+                if self.owed.is_recorded() {
                     self.pause = Duration::ZERO;
                     self.healed();
                 } else {

@@ -16,11 +16,12 @@ use super::git::import::Delivery;
 use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
 use super::links::Links;
+use super::owed::Owing;
 use super::planned::{PlanOptions, PlanReport};
 use super::recover::Loaded;
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, SyncReport};
-use super::transaction::{Outcome, Owed};
+use super::transaction::Outcome;
 use super::why::Explanation;
 use crate::capture::Digest;
 use crate::change::Content;
@@ -99,7 +100,7 @@ pub(super) struct Done {
     pub start: u64,
     pub work: Work,
     pub result: Result<Vec<Outcome>>,
-    pub owed: Vec<Owed>,
+    pub owed: Owing,
     /// What recovery read: the records, and what is in the content store, sorted.
     pub loaded: Option<(Loaded, Vec<Digest>)>,
     pub drifted: BTreeSet<UnitPath>,
@@ -250,7 +251,7 @@ pub(super) struct Pickup {
     pub held: Option<u64>,
     /// What was asked for before it was known what is live, or while the lane was busy; in order.
     pub deferred: Vec<Message>,
-    pub owed: Vec<Owed>,
+    pub owed: Owing,
     pub is_busy: bool,
     /// What the lane works on.
     pub in_hand: BTreeSet<UnitPath>,
@@ -363,6 +364,7 @@ impl Pickup {
             gathered,
             retry,
             self.pause_until.filter(|_| !self.is_busy),
+            self.owed.next_try().filter(|_| self.may_catch_up()),
         ]
         .into_iter()
         .flatten()

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::owed::{Lingering, Owing};
 use super::shared::{Bound, Shared};
 use crate::change::ChangeKind;
 use crate::change::live::Live;
@@ -20,96 +21,152 @@ const OBSERVED_AT_ONCE: usize = 256;
 
 /// Finishes or takes back every deployment of `pickup` that a crash cut off; newest first, so that each revert finds
 /// what it left. Gives the units of which nobody knows what is live: they are to be deployed again.
-pub(super) async fn finish_open(shared: &Shared, pickup: &str, deployers: &[Bound]) -> Result<BTreeSet<UnitPath>> {
+pub(super) async fn finish_open(
+    shared: &Shared,
+    pickup: &str,
+    deployers: &[Bound],
+    owing: &mut Owing,
+) -> Result<BTreeSet<UnitPath>> {
     let mut stuck = BTreeSet::new();
     let open: Vec<OpenDeployment> =
         shared.journal().open_deployments()?.into_iter().filter(|open| open.pickup == pickup).collect();
+    owing.lingering.clear();
     for deployment in open.into_iter().rev() {
         tracing::warn!(
             pickup,
             generation = deployment.generation,
             "a deployment was cut off; it is finished or taken back"
         );
-        for (at, group) in deployment.groups.iter().enumerate().rev() {
-            match group.state {
-                GroupState::Intended | GroupState::Staged => {
-                    let errors = take_back(shared, pickup, deployers, group).await;
-                    let now = shared.now_ms();
-                    let mut journal = shared.journal();
-                    if errors.is_empty() {
-                        journal.reverted(deployment.id, at, CAUSE, "", now)?;
-                    } else {
-                        tracing::error!(pickup, ?errors, "a deployment that was cut off cannot be taken back in full");
-                        journal.stuck(deployment.id, at, CAUSE, &errors, now)?;
-                        stuck.extend(group.steps.iter().map(|step| step.unit.path.clone()));
-                    }
-                }
-                GroupState::Committed => {
-                    retire(shared, pickup, deployers, group).await;
-                    shared.journal().retired(deployment.id, &[at])?;
-                }
-                GroupState::Retired | GroupState::Reverted | GroupState::Stuck => {}
-            }
+        let ended = end(shared, pickup, deployers, &deployment, false).await?;
+        stuck.extend(ended.stuck);
+        if !ended.is_over {
+            // In the order they were begun.
+            owing.lingering.insert(0, Lingering::new(deployment.id, deployment.units(), shared.now()));
         }
-        shared.journal().finish(deployment.id, shared.now_ms())?;
-        shared.sweep_scratch(pickup, deployment.generation);
     }
     Ok(stuck)
 }
 
-async fn take_back(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) -> Vec<String> {
-    let mut errors = Vec::new();
-    for step in group.steps.iter().rev() {
-        let Some(bound) = deployers.iter().find(|bound| bound.name == step.deployer) else {
-            errors.push(format!("{}: no such deployer is configured any more", step.deployer));
-            continue;
-        };
-        if let Err(error) = take_back_step(shared, pickup, bound, step, group.state).await {
-            errors.push(format!("{}: {error}", step.deployer));
-        }
-    }
-    errors
+/// What became of a deployment that was to be ended.
+pub(super) struct Ended {
+    /// Units of which nobody knows what is live.
+    pub stuck: BTreeSet<UnitPath>,
+    /// Whether nothing is left to do, or it was the last try.
+    pub is_over: bool,
 }
 
-async fn take_back_step(
+/// Finishes or takes back what is left of `deployment`. After the last try it is over, whatever lies about.
+pub(super) async fn end(
     shared: &Shared,
     pickup: &str,
-    bound: &Bound,
-    step: &OpenStep,
-    state: GroupState,
-) -> Result<()> {
+    deployers: &[Bound],
+    deployment: &OpenDeployment,
+    is_last: bool,
+) -> Result<Ended> {
+    let mut ended = Ended { stuck: BTreeSet::new(), is_over: true };
+    for (at, group) in deployment.groups.iter().enumerate().rev() {
+        let id = deployment.id;
+        match group.state {
+            GroupState::Intended | GroupState::Staged | GroupState::Stuck => {
+                let TakenBack { errors, is_clean } = take_back(shared, pickup, deployers, group).await;
+                let (now, mut journal) = (shared.now_ms(), shared.journal());
+                ended.is_over &= errors.is_empty() && is_clean;
+                if !errors.is_empty() {
+                    tracing::error!(pickup, ?errors, "a deployment that was cut off cannot be taken back in full");
+                    journal.stuck(id, at, CAUSE, &errors, now)?;
+                    ended.stuck.extend(group.steps.iter().map(|step| step.unit.path.clone()));
+                } else if group.state != GroupState::Stuck && (is_clean || is_last) {
+                    journal.reverted(id, at, CAUSE, "", now)?;
+                }
+            }
+            GroupState::Committed => {
+                let is_retired = retire(shared, pickup, deployers, group).await;
+                ended.is_over &= is_retired;
+                if is_retired || is_last {
+                    shared.journal().retired(id, &[at])?;
+                }
+            }
+            GroupState::Retired | GroupState::Reverted => {}
+        }
+    }
+    if !ended.is_over && is_last {
+        let generation = deployment.generation;
+        tracing::warn!(pickup, generation, "what this deployment left lying about is not tried to be removed any more");
+        ended.is_over = true;
+    }
+    if ended.is_over {
+        shared.journal().finish(deployment.id, shared.now_ms())?;
+        shared.sweep_scratch(pickup, deployment.generation);
+    }
+    Ok(ended)
+}
+
+/// How far a group was taken back.
+struct TakenBack {
+    /// Why it is not known what is live.
+    errors: Vec<String>,
+    /// Whether nothing may lie beside it.
+    is_clean: bool,
+}
+
+async fn take_back(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) -> TakenBack {
+    let mut taken = TakenBack { errors: Vec::new(), is_clean: true };
+    for step in group.steps.iter().rev() {
+        let Some(bound) = deployers.iter().find(|bound| bound.name == step.deployer) else {
+            taken.errors.push(format!("{}: no such deployer is configured any more", step.deployer));
+            continue;
+        };
+        match take_back_step(shared, pickup, bound, step).await {
+            Ok(is_clean) => taken.is_clean &= is_clean,
+            Err(error) => taken.errors.push(format!("{}: {error}", step.deployer)),
+        }
+    }
+    taken
+}
+
+/// Takes one step back; gives whether nothing of it may lie beside what is live.
+async fn take_back_step(shared: &Shared, pickup: &str, bound: &Bound, step: &OpenStep) -> Result<bool> {
     let cx = shared.context_to_end(pickup, step.unit.generation, bound);
     let old = step.old.as_ref();
     match (&step.staged, old) {
-        (Some(staged), old) => bound.deployer.revert(&cx, &step.unit, staged, old).await,
+        (Some(staged), old) => bound.deployer.revert(&cx, &step.unit, staged, old).await?,
         (None, Some(old)) if step.unit.content.is_none() => {
             let planned = Step { deployer: step.deployer.clone(), unit: step.unit.clone() };
-            put_back(shared, pickup, bound, &planned, old).await
+            put_back(shared, pickup, bound, &planned, old).await?;
         }
         // The receipt was not written, so nothing was activated, but something may lie beside the old version.
         // Staging once more gives the same receipt, and that can be reverted.
-        (None, old) if step.unit.content.is_some() && state == GroupState::Intended => {
-            match bound.deployer.stage(&cx, &step.unit, old).await {
-                Ok(staged) => bound.deployer.revert(&cx, &step.unit, &staged, old).await,
-                Err(error) => {
-                    tracing::debug!(pickup, unit = %step.unit.path, %error, "nothing staged to take back");
-                    Ok(())
-                }
+        (None, old) if step.unit.content.is_some() => match bound.deployer.stage(&cx, &step.unit, old).await {
+            Ok(staged) => {
+                let reverted = bound.deployer.revert(&cx, &step.unit, &staged, old).await;
+                return Ok(is_taken_back(pickup, step, reverted.err()));
             }
-        }
-        (None, _) => Ok(()),
+            Err(error) => return Ok(is_taken_back(pickup, step, Some(error))),
+        },
+        (None, _) => {}
     }
+    Ok(true)
 }
 
-async fn retire(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) {
+fn is_taken_back(pickup: &str, step: &OpenStep, error: Option<Error>) -> bool {
+    if let Some(error) = &error {
+        tracing::debug!(pickup, unit = %step.unit.path, %error, "cannot take back what may have been staged");
+    }
+    error.is_none()
+}
+
+async fn retire(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) -> bool {
+    let mut is_retired = true;
     for step in &group.steps {
         let bound = deployers.iter().find(|bound| bound.name == step.deployer);
         let (Some(bound), Some(staged)) = (bound, &step.staged) else { continue };
         let cx = shared.context_to_end(pickup, step.unit.generation, bound);
         if let Err(error) = bound.deployer.retire(&cx, &step.unit, staged, step.old.as_ref()).await {
             tracing::warn!(pickup, unit = %step.unit.path, %error, "cannot let go of the old version");
+            is_retired = false;
         }
     }
+    is_retired
 }
 
 /// Undoes a removal: what was live is staged and activated again from the content store.

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use super::aside::{Aside, Real};
 use super::batch::ChangeSet;
 use super::inbox::Inbox;
+use super::owed::Owing;
 use super::pickup::{Failure, Known, Message, Paused, Pickup, Root, RootState};
 use super::planned::{Interrupted, PlanOptions, PlanReport, PlannedChangeSet, PlannedGroup, Wait};
 use super::recover::load;
@@ -302,7 +303,7 @@ impl Pickup {
         unknown: &mut Vec<String>,
     ) -> Result<Vec<PlannedGroup>> {
         let shared = self.shared.clone();
-        let mut owed = Vec::new();
+        let mut owed = Owing::default();
         let transaction = Transaction::new(&shared, &self.config.name, &self.deployers, &mut owed);
         let asked = shared.runtime.block_on(transaction.rehearse(groups))?;
         let mut planned = Vec::new();

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::git::repository;
 use super::inbox::Inbox;
 use super::links::Links;
+use super::owed::Owing;
 use super::pickup::{End, Message, Pickup, Root};
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, State};
@@ -397,7 +398,7 @@ impl Parts {
             unrouted: BTreeMap::new(),
             held: None,
             deferred: Vec::new(),
-            owed: Vec::new(),
+            owed: Owing::default(),
             is_busy: false,
             in_hand: BTreeSet::new(),
             relook: BTreeSet::new(),

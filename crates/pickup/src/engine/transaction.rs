@@ -3,19 +3,22 @@
 //! Everything is journalled before it is done, so that `recover` can finish or take back what a crash cut off. Whatever
 //! fails is taken back in reverse order; what cannot be taken back is `Stuck`, and said so.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::owed::{Lingering, Owed, Owing};
 use super::shared::{Bound, Shared};
 use crate::change::Change;
 use crate::deploy::verify::verify;
 use crate::deploy::{Context, Unit};
 use crate::error::{Error, Result};
 use crate::journal::{
-    CommittedGroup, DeploymentId, IntendedGroup, IntendedStep, Intent, LiveChange, Origin, StagedStep,
+    CommittedGroup, DeploymentId, GroupState, IntendedGroup, IntendedStep, Intent, LiveChange, Origin, StagedStep,
 };
+use crate::path::UnitPath;
 use crate::plan::{Group, Plan, Step};
 
 /// How long commits may gather before they are written: one write for many small groups, a write each for slow ones.
@@ -41,17 +44,6 @@ pub(super) enum GroupResult {
     Stuck { deployer: String, cause: String, undo_errors: Vec<String>, is_transient: bool },
     /// No deployer took it.
     Refused,
-}
-
-/// What could not be recorded yet. Until it is, nothing new may begin: recovery would take back too much.
-#[derive(Clone, Debug)]
-pub(super) enum Owed {
-    /// A group was taken back.
-    Revert { id: DeploymentId, group: usize, cause: String },
-    /// It could not be.
-    Stick { id: DeploymentId, group: usize, cause: String, undo_errors: Vec<String> },
-    /// These groups were retired, and with them the deployment ended.
-    End { id: DeploymentId, retired: Vec<usize> },
 }
 
 /// One group on its way.
@@ -82,13 +74,13 @@ pub(super) struct Transaction<'a> {
     pub shared: &'a Shared,
     pub pickup: &'a str,
     pub deployers: &'a [Bound],
-    pub owed: &'a mut Vec<Owed>,
+    pub owed: &'a mut Owing,
     /// Whether the change set is so large that what it writes is put on disk together.
     pub is_flushed: bool,
 }
 
 impl<'a> Transaction<'a> {
-    pub(super) fn new(shared: &'a Shared, pickup: &'a str, deployers: &'a [Bound], owed: &'a mut Vec<Owed>) -> Self {
+    pub(super) fn new(shared: &'a Shared, pickup: &'a str, deployers: &'a [Bound], owed: &'a mut Owing) -> Self {
         Self { shared, pickup, deployers, owed, is_flushed: false }
     }
 
@@ -98,6 +90,7 @@ impl<'a> Transaction<'a> {
     /// The journal cannot be written. Nothing of the plan is live then that is not in an outcome.
     pub(super) async fn carry_out(&mut self, plan: Plan, generation: u64, origin: Origin) -> Result<Vec<Outcome>> {
         self.settle_debts()?;
+        self.tend(&plan).await?;
         let (planned, refused): (Vec<Group>, Vec<Group>) =
             plan.groups.into_iter().partition(|group| !group.steps.is_empty());
         let mut outcomes: Vec<Outcome> =
@@ -107,7 +100,13 @@ impl<'a> Transaction<'a> {
         }
         self.is_flushed = planned.iter().map(|group| group.steps.len()).sum::<usize>() >= FLUSHED_STEPS;
         let mut groups = self.prepare(planned)?;
-        let id = self.intend(&groups, generation, origin)?;
+        let id = match self.intend(&groups, generation, origin) {
+            Ok(id) => id,
+            Err(error) => {
+                self.own_up(generation);
+                return Err(error);
+            }
+        };
         for group in &mut groups {
             self.check(group).await;
         }
@@ -135,28 +134,6 @@ impl<'a> Transaction<'a> {
             self.check(group).await;
         }
         Ok(groups)
-    }
-
-    fn settle_debts(&mut self) -> Result<()> {
-        let mut journal = self.shared.journal();
-        while let Some(owed) = self.owed.first_mut() {
-            let now = self.shared.now_ms();
-            match owed {
-                Owed::Revert { id, group, cause } => journal.reverted(*id, *group, cause, "", now)?,
-                Owed::Stick { id, group, cause, undo_errors } => {
-                    journal.stuck(*id, *group, cause, undo_errors, now)?;
-                }
-                Owed::End { id, retired } => {
-                    if !retired.is_empty() {
-                        journal.retired(*id, retired)?;
-                        retired.clear();
-                    }
-                    journal.finish(*id, now)?;
-                }
-            }
-            self.owed.remove(0);
-        }
-        Ok(())
     }
 
     fn bound(&self, name: &str) -> Result<&Bound> {
@@ -219,6 +196,15 @@ impl<'a> Transaction<'a> {
         let revision = first.and_then(|step| step.unit.revision.clone());
         let intent = Intent { pickup: self.pickup.into(), generation, origin, revision, groups };
         self.shared.journal().intend(&intent, self.shared.now_ms())
+    }
+
+    /// An intent that failed may have been written all the same: then it is ended like one that was cut off.
+    fn own_up(&mut self, generation: u64) {
+        let Ok(open) = self.shared.journal().open_deployments() else { return };
+        let now = self.shared.now();
+        for open in open.iter().filter(|open| open.pickup == self.pickup && open.generation == generation) {
+            self.owed.lingering.push(Lingering::new(open.id, open.units(), now));
+        }
     }
 
     async fn check(&self, progress: &mut Progress) {
@@ -363,7 +349,19 @@ impl<'a> Transaction<'a> {
             committed.push(CommittedGroup { group: at, live });
         }
         if !committed.is_empty() {
-            self.shared.journal().committed(id, &committed, now)?;
+            let mut journal = self.shared.journal();
+            if let Err(error) = journal.committed(id, &committed, now) {
+                // All of it may have been written all the same, and a commit is never taken back.
+                let open = journal.open_deployment(id)?;
+                let states = open.map(|open| open.groups.into_iter().map(|group| group.state).collect::<Vec<_>>());
+                let is_written = |group: &CommittedGroup| {
+                    states.as_ref().and_then(|states| states.get(group.group)) == Some(&GroupState::Committed)
+                };
+                if !committed.iter().all(is_written) {
+                    return Err(error);
+                }
+            }
+            drop(journal);
             for group in &committed {
                 groups[group.group].is_committed = true;
             }
@@ -389,7 +387,7 @@ impl<'a> Transaction<'a> {
                 self.undo(progress).await;
             }
             let cause = error.to_string();
-            self.owed.push(match progress.undo_errors.as_slice() {
+            self.owed.unwritten.push(match progress.undo_errors.as_slice() {
                 [] => Owed::Revert { id, group: at, cause },
                 errors => Owed::Stick { id, group: at, cause, undo_errors: errors.to_vec() },
             });
@@ -397,25 +395,40 @@ impl<'a> Transaction<'a> {
         self.retire(id, groups).await;
     }
 
-    /// Lets go of the old versions. A failure here harms nobody: the new version is live and recorded.
+    /// Lets go of the old versions. A failure here harms nobody: the new version is live and recorded. It is tried again,
+    /// as it is with what could not be taken back.
     async fn retire(&mut self, id: DeploymentId, groups: &mut [Progress]) {
-        let mut retired = Vec::new();
+        let (mut retired, mut lingering) = (Vec::new(), BTreeSet::new());
         for (at, progress) in groups.iter().enumerate().filter(|(_, progress)| progress.is_committed).rev() {
+            let mut is_retired = true;
             for (step, (staged, old)) in progress.group.steps.iter().zip(progress.staged.iter().zip(&progress.old)) {
                 let (Ok(bound), Some(staged)) = (self.bound(&step.deployer), staged) else { continue };
                 let cx = self.context_to_end(&step.unit, bound);
                 if let Err(error) = bound.deployer.retire(&cx, &step.unit, staged, old.as_ref()).await {
-                    tracing::warn!(pickup = self.pickup, unit = %step.unit.path, %error, "cannot let go of the old version");
+                    tracing::warn!(pickup = self.pickup, unit = %step.unit.path, %error, "cannot let go of the old version yet");
+                    is_retired = false;
                 }
             }
-            retired.push(at);
+            if is_retired {
+                retired.push(at);
+            } else {
+                lingering.extend(progress.units());
+            }
         }
-        self.owed.push(Owed::End { id, retired });
+        for progress in groups.iter().filter(|progress| !progress.undo_errors.is_empty()) {
+            lingering.extend(progress.units());
+        }
+        let lingers = !lingering.is_empty();
+        self.owed.unwritten.push(Owed::End { id, retired, lingers });
+        if lingers {
+            self.owed.lingering.push(Lingering::new(id, lingering, self.shared.now()));
+        }
         if let Err(error) = self.settle_debts() {
             // Should we stop before it is, recovery retires once more; every phase is idempotent.
             tracing::warn!(pickup = self.pickup, %error, "the deployment is live, but its end is not recorded");
         }
-        if let Some(step) = groups.first().and_then(|progress| progress.group.steps.first()) {
+        let first = groups.first().and_then(|progress| progress.group.steps.first());
+        if let Some(step) = first.filter(|_| !lingers) {
             self.shared.sweep_scratch(self.pickup, step.unit.generation);
         }
     }
@@ -437,6 +450,10 @@ impl Progress {
             is_undo_final: false,
             is_committed: false,
         }
+    }
+
+    fn units(&self) -> impl Iterator<Item = UnitPath> {
+        self.group.steps.iter().map(|step| step.unit.path.clone())
     }
 
     fn fail(&mut self, at: usize, error: &Error, output: String) {

@@ -74,7 +74,7 @@ impl Journal {
     }
 
     /// Records that groups went live: their state, what is live now, and what the generation consists of. Their units
-    /// leave the quarantine of these deployers. For a group that is committed already nothing is written.
+    /// leave the quarantine. For a group that is committed already nothing is written.
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         self.write(JournalWrite::Commit, |transaction| {
             let commit = Commit::of(transaction, id, now)?;
@@ -339,6 +339,15 @@ impl Commit {
                  SELECT ?1, path, ?2, content FROM change WHERE deployment = ?3 AND in_group = ?4",
             )?
             .execute([self.pickup, self.generation, self.id.0, number])?;
+        if self.is_any_quarantined {
+            // Of the changes, not of the steps: a deployer that takes the pickup as a whole has a step for the root only.
+            transaction
+                .prepare_cached(
+                    "DELETE FROM quarantine WHERE pickup = ?1
+                     AND path IN (SELECT path FROM change WHERE deployment = ?2 AND in_group = ?3)",
+                )?
+                .execute([self.pickup, self.id.0, number])?;
+        }
         Ok(())
     }
 
@@ -373,14 +382,6 @@ impl Commit {
             }
         };
         expect_step(written, self.id, group, change.step)?;
-        if self.is_any_quarantined {
-            transaction
-                .prepare_cached(
-                    "DELETE FROM quarantine WHERE pickup = ?1 AND (path, deployer) =
-                        (SELECT path, deployer FROM step WHERE deployment = ?2 AND in_group = ?3 AND number = ?4)",
-                )?
-                .execute([self.pickup, self.id.0, in_group, step])?;
-        }
         Ok(())
     }
 }

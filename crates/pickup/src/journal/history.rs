@@ -137,7 +137,7 @@ impl Journal {
                     finished_at,
                     origin: load_json(row, 5)?.ok_or_else(|| Fault::Unexpected("an origin is missing".to_owned()))?,
                     revision: load_json(row, 6)?,
-                    outcome: if finished_at.is_some() { outcome(view, id)? } else { Outcome::Open },
+                    outcome: outcome(view, id, finished_at.is_some())?,
                     changes,
                     changes_total,
                 })
@@ -163,8 +163,8 @@ fn changes(view: &Connection, deployment: i64) -> Attempt<(Vec<DeploymentChange>
     Ok((rows.collect::<Attempt<_>>()?, total.cast_unsigned()))
 }
 
-/// What follows from the states of the groups.
-fn outcome(view: &Connection, deployment: i64) -> Attempt<Outcome> {
+/// What follows from the states of the groups. Once each is decided nothing changes it, whatever is left to clean up.
+fn outcome(view: &Connection, deployment: i64, is_finished: bool) -> Attempt<Outcome> {
     let (mut applied, mut rolled_back) = (0, 0);
     let (mut first_revert, mut first_stuck) = (None, None);
     let mut undo_errors = Vec::new();
@@ -175,6 +175,7 @@ fn outcome(view: &Connection, deployment: i64) -> Attempt<Outcome> {
     while let Some(row) = groups.next()? {
         let cause = || row.get::<_, Option<String>>(1).map(Option::unwrap_or_default);
         match parse_state(&row.get::<_, String>(0)?)? {
+            GroupState::Intended | GroupState::Staged if !is_finished => return Ok(Outcome::Open),
             GroupState::Committed | GroupState::Retired => applied += 1,
             // A deployment is not finished before its groups are; should one be, nothing of it is live.
             GroupState::Intended | GroupState::Staged | GroupState::Reverted => {

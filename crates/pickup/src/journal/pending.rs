@@ -1,6 +1,6 @@
 //! What recovery reads: deployments that were not finished.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::deployment::parse_state;
 use super::{Attempt, DeploymentId, Fault, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
 use crate::change::Change;
 use crate::deploy::Unit;
+use crate::path::UnitPath;
 use crate::source::git::Revision;
 
 impl Journal {
@@ -35,6 +36,18 @@ impl Journal {
             })?;
             found.collect()
         })
+    }
+
+    /// One of them, if it is not finished.
+    pub(crate) fn open_deployment(&self, id: DeploymentId) -> Result<Option<OpenDeployment>> {
+        Ok(self.open_deployments()?.into_iter().find(|open| open.id == id))
+    }
+}
+
+impl OpenDeployment {
+    /// The units it is about.
+    pub(crate) fn units(&self) -> BTreeSet<UnitPath> {
+        self.groups.iter().flat_map(|group| &group.steps).map(|step| step.unit.path.clone()).collect()
     }
 }
 

@@ -105,8 +105,8 @@ impl Life {
             return broken();
         }
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
-        let mut chance = self.chance(format!("journal {write} {call}").as_bytes());
-        let fails = !is_done && !self.is_calm.load(Ordering::SeqCst) && chance.percent(self.rates.journal);
+        let mut chance = self.chance(format!("journal {write} {is_done} {call}").as_bytes());
+        let fails = !self.is_calm.load(Ordering::SeqCst) && chance.percent(self.rates.journal);
         if fails { broken() } else { Ok(()) }
     }
 
@@ -136,8 +136,6 @@ impl Life {
         let mut chance = self.chance(format!("{name} {phase:?} {about}").as_bytes());
         let rate = match phase {
             Phase::Revert => self.rates.revert,
-            // Known: what cannot be let go of once is left behind for good.
-            Phase::Retire => 0,
             _ => self.rates.phase,
         };
         if !chance.percent(rate) {

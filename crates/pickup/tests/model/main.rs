@@ -29,21 +29,24 @@ const RUNS_MIN: u64 = 24;
 /// Runs wait for the kernel and for quiet most of the time.
 const AT_ONCE: usize = 8;
 /// One run of CI in so many may end wrong while what is [`OPEN`] is open: three times what was seen.
-const OPEN_ONE_IN: u64 = 20;
+const OPEN_ONE_IN: u64 = 50;
 /// Seeds that found something once that is mended, and what.
 const FOUND: &[(u64, &str)] = &[
     (0, "a deployer that was left out of `deploy_to` for a while kept old versions"),
     (14, "a failure was reported for ever although its version was gone"),
+    (40, "what failed with a deployer of the whole pickup stayed in quarantine although it was live, or gone"),
     (80, "the end of a deployment was not recorded before the next start"),
     (99, "a file that was waited for and renamed away held all others back where directories are polled"),
     (102, "a release asked for before recovery was over was refused"),
+    (189, "what a crash left staged stayed if staging it once more failed"),
     (294, "a rollback that failed half way stayed half way"),
+    (5102, "a temporary of `copy` was left behind after a crash"),
+    (5480, "what could not be taken back of a directory was in the way of a file of its name"),
 ];
 /// Seeds that find something that is not mended yet: to be run by hand.
 const OPEN: &[(u64, &str)] = &[
     (5058, "a directory that became a file is refused for good; the cause is not known"),
-    (5102, "a temporary of `copy` is left behind after a crash"),
-    (5480, "a unit that was stuck is not live after a retry"),
+    (97, "a temporary of a deployer that is left out of `deploy_to` stays when it cannot be let go of at once"),
 ];
 
 /// Where files cost least.
@@ -105,7 +108,7 @@ fn what_is_live_at_the_end_is_what_was_written_last() {
     println!("known to be open: {OPEN:?}");
     let runs = next.into_inner() - AT_ONCE as u64;
     println!("{runs} runs, {} of them wrong", wrong.len());
-    // One or two runs in a hundred still end wrong (see `OPEN`): a long run fails for each, CI for what
+    // One run in a few hundred still ends wrong (see `OPEN`): a long run fails for each, CI for what
     // must never be, and for more than there were.
     let never = |what: &&String| ["nobody wrote", "hangs", "still open"].iter().any(|word| what.contains(word));
     let is_known = wrong.len() as u64 <= runs.div_ceil(OPEN_ONE_IN) && !wrong.iter().any(|what| never(&what));

@@ -335,6 +335,30 @@ fn quarantine_ends_by_hand_or_by_going_live() {
 }
 
 #[test]
+fn what_went_live_as_a_part_of_the_whole_leaves_the_quarantine() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let failed = |at: &str, deployer: &str| Quarantined {
+        unit: path(at),
+        digest: None,
+        deployer: deployer.to_owned(),
+        attempts: 1,
+        retry_at: None,
+        cause: "stuck".to_owned(),
+        is_transient: false,
+    };
+    // What is stuck names no deployer.
+    for (at, deployer) in [("a", "release"), ("b", ""), ("c", "release")] {
+        journal.quarantine("app", &failed(at, deployer)).unwrap();
+    }
+    let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("x", "1")]))));
+    whole.unit.changes = Arc::new([change("a", None), change("b", None)]);
+    let group = IntendedGroup { steps: vec![whole] };
+    deploy(&mut journal, &Intent { groups: vec![group], ..intent(1, &[]) }, 0).unwrap();
+    assert_eq!(journal.quarantined("app").unwrap(), [failed("c", "release")]);
+}
+
+#[test]
 fn a_hold_lasts_until_it_is_lifted() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).hold("app", Some(3)).unwrap();
