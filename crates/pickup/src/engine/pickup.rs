@@ -416,8 +416,9 @@ impl Pickup {
     /// The units that have a path somebody may still be writing to, or one among several that could not be captured.
     pub(super) fn unsettled_units(&self) -> BTreeSet<UnitPath> {
         let pending = self.settle.pending().map(|(place, _)| place);
-        // A file that cannot be read stays away from its unit, and says so.
-        let is_missed = |place: &&Place| self.config.unit != UnitKind::File && !self.refused.contains_key(*place);
+        // What can be captured again is looked at again before its unit goes; what cannot be read stays away from it.
+        let is_held = self.config.unit != UnitKind::File && self.trouble.is_some();
+        let is_missed = |place: &&Place| is_held && !self.refused.contains_key(*place);
         let missed = self.relook.iter().map(|(_, place)| place).filter(is_missed);
         pending.chain(missed).map(|place| self.unit_of(&place.path)).collect()
     }
