@@ -39,6 +39,7 @@ mod status;
 mod transaction;
 #[cfg(target_os = "linux")]
 mod unclaimed;
+mod whole;
 mod why;
 
 pub use self::offline::Records;

@@ -11,6 +11,7 @@ pub mod git;
 pub(crate) mod ignore;
 pub(crate) mod lease;
 pub(crate) mod mount;
+pub(crate) mod opened;
 pub(crate) mod probe;
 pub(crate) mod scan;
 pub(crate) mod structure;

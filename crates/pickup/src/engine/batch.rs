@@ -84,13 +84,18 @@ impl Pickup {
         if self.is_git_blocked() {
             return;
         }
-        if let Some(change_set) = self.next_change_set(now) {
+        if let Some(change_set) = self.next_change_set(now, Self::hold_back_moving) {
             self.start_if_any(change_set);
         }
     }
 
-    /// The next change set, if something is ready: also of a pickup that only rehearses.
-    pub(super) fn next_change_set(&mut self, now: Instant) -> Option<ChangeSet> {
+    /// The next change set, if something is ready: also of a pickup that only rehearses. `hold_back` takes out once more
+    /// what is not to go yet, and is asked last.
+    pub(super) fn next_change_set(
+        &mut self,
+        now: Instant,
+        hold_back: impl FnOnce(&mut Self, Instant, &mut BTreeSet<UnitPath>),
+    ) -> Option<ChangeSet> {
         if let Some(ready) = self.take_ready() {
             return Some(self.close_commit(ready));
         }
@@ -105,11 +110,16 @@ impl Pickup {
         if closed.is_empty() {
             return None;
         }
-        if is_one_by_one {
-            self.clear_the_way(now, &mut closed);
-        } else {
+        if !is_one_by_one {
             // All or nothing: what failed together is tried together with what is new.
             self.take_failed(&mut closed);
+        }
+        hold_back(self, now, &mut closed);
+        if closed.is_empty() {
+            return None;
+        }
+        if is_one_by_one {
+            self.clear_the_way(now, &mut closed);
         }
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);
         self.forget_superseded(&closed, &changes);

@@ -420,9 +420,14 @@ impl Pickup {
         unit_of(self.config.unit, path)
     }
 
-    /// The units that have a path somebody may still be writing to.
+    /// The units that have a path somebody may still be writing to, or one among several that could not be captured.
     pub(super) fn unsettled_units(&self) -> BTreeSet<UnitPath> {
-        self.settle.pending().map(|(place, _)| self.unit_of(&place.path)).collect()
+        let pending = self.settle.pending().map(|(place, _)| place);
+        // What can be captured again is looked at again before its unit goes; what cannot be read stays away from it.
+        let is_held = self.config.unit != UnitKind::File && self.trouble.is_some();
+        let is_missed = |place: &&Place| is_held && !self.refused.contains_key(*place);
+        let missed = self.relook.iter().map(|(_, place)| place).filter(is_missed);
+        pending.chain(missed).map(|place| self.unit_of(&place.path)).collect()
     }
 
     /// Whether every deployer takes units one by one.

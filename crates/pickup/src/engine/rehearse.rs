@@ -244,7 +244,8 @@ impl Pickup {
         let mut now = self.shared.now();
         let mut gone = BTreeSet::new();
         loop {
-            let Some(change_set) = self.next_change_set(now) else {
+            // All was compared a moment ago, and time that only passes here settles nothing.
+            let Some(change_set) = self.next_change_set(now, |_, _, _| {}) else {
                 let unsettled = self.unsettled_units();
                 match self.gathering.next_deadline(|unit| unsettled.contains(unit)) {
                     Some(at) if at > now => now = at,

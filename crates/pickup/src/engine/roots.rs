@@ -187,7 +187,8 @@ impl Pickup {
         self.compare_listing(now, place, walked, hint);
     }
 
-    fn scan(&mut self, place: &Place) -> Walked {
+    /// Lists what lies at and below a directory, and stands watch there.
+    pub(super) fn scan(&mut self, place: &Place) -> Walked {
         let Some(real) = self.roots[place.root].real().cloned() else { return Walked::default() };
         let watches = self.is_watching() && self.config.watch != WatchMode::Poll;
         let (watcher, subscriber) = (&self.shared.watcher, self.subscriber);

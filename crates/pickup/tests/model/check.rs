@@ -1,15 +1,17 @@
 //! The model: what must be live is what lies in the pickup directory, and nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use pickup::config::UnitKind;
 use pickup::{Outcome, Records};
 
 use crate::case::Case;
 use crate::payload::Completed;
-use crate::world::{files, is_ignored};
+use crate::world::{GROUPS, files, is_ignored};
 
 type Tree = BTreeMap<PathBuf, (Vec<u8>, u32)>;
 
@@ -35,11 +37,30 @@ pub(crate) fn observe(case: &Case, completed: &Completed) {
             let Ok(current) = fs::read_link(target.join("current")) else { continue };
             target = target.join(current);
         }
+        if case.shape.unit != UnitKind::File {
+            one_version(case, deployer, &target);
+        }
         for (path, (content, _)) in tree(&target, |name| !name.contains(".pickup-")) {
             // A release that was left may be removed while it is read.
             if !content.is_empty() && !completed.has(&content) {
                 case.violations.add(format!("{deployer}: {} is live, and nobody wrote that", path.display()));
             }
+        }
+    }
+}
+
+/// A directory that is only ever exchanged as a whole never has files of two versions in it.
+fn one_version(case: &Case, deployer: &str, target: &Path) {
+    for group in GROUPS {
+        // Held open: another version may take its name while it is read.
+        let Ok(held) = fs::File::open(target.join(group)) else { continue };
+        let same = PathBuf::from(format!("/proc/self/fd/{}/.", held.as_raw_fd()));
+        let version = |content: &[u8]| String::from_utf8_lossy(content).split(' ').nth(1).map(str::to_owned);
+        // A version that was left may be removed while it is read, and what is half removed is of one version, too.
+        let found: BTreeSet<String> =
+            tree(&same, |_| true).values().filter_map(|(content, _)| version(content)).collect();
+        if found.len() > 1 {
+            case.violations.add(format!("{deployer}: {group} is live mixed of the versions {found:?}"));
         }
     }
 }
@@ -125,12 +146,12 @@ fn journal(case: &Case) -> rusqlite::Result<()> {
     }
     let wanted = tree(&case.base.join("in"), |name| !is_ignored(name));
     let units: usize = match case.shape.unit {
-        pickup::config::UnitKind::File => wanted.len(),
-        pickup::config::UnitKind::Directory => {
+        UnitKind::File => wanted.len(),
+        UnitKind::Directory => {
             let first = wanted.keys().filter_map(|path| path.iter().next());
-            first.collect::<std::collections::BTreeSet<_>>().len()
+            first.collect::<BTreeSet<_>>().len()
         }
-        pickup::config::UnitKind::Tree => usize::from(!wanted.is_empty()),
+        UnitKind::Tree => usize::from(!wanted.is_empty()),
     };
     for deployer in &case.shape.deployers {
         let count = "SELECT count(*) FROM live WHERE deployer = ?1";

@@ -35,6 +35,7 @@ const FOUND: &[(u64, &str)] = &[
     (0, "a deployer that was left out of `deploy_to` for a while kept old versions"),
     (14, "a failure was reported for ever although its version was gone"),
     (40, "what failed with a deployer of the whole pickup stayed in quarantine although it was live, or gone"),
+    (73, "a directory that was exchanged while it was captured went live with files of two versions"),
     (80, "the end of a deployment was not recorded before the next start"),
     (99, "a file that was waited for and renamed away held all others back where directories are polled"),
     (102, "a release asked for before recovery was over was refused"),
@@ -110,7 +111,8 @@ fn what_is_live_at_the_end_is_what_was_written_last() {
     println!("{runs} runs, {} of them wrong", wrong.len());
     // One run in a few hundred still ends wrong (see `OPEN`): a long run fails for each, CI for what
     // must never be, and for more than there were.
-    let never = |what: &&String| ["nobody wrote", "hangs", "still open"].iter().any(|word| what.contains(word));
+    let never =
+        |what: &&String| ["nobody wrote", "mixed", "hangs", "still open"].iter().any(|word| what.contains(word));
     let is_known = wrong.len() as u64 <= runs.div_ceil(OPEN_ONE_IN) && !wrong.iter().any(|what| never(&what));
     assert!(wrong.is_empty() || (long.is_none() && is_known), "{}", wrong.join("\n"));
 }

@@ -14,7 +14,7 @@ const DIRECTORIES: [&str; 5] = ["", "d0", "d0/d1", "d2", "d2/d3"];
 const FILES: [&str; 5] = ["f0", "f1", "f2", "f3.txt", "f4"];
 const ZIPS: [&str; 2] = ["z0.zip", "z1.zip"];
 /// Directories that are replaced as a whole: all in them carries one version.
-const GROUPS: [&str; 2] = ["g0", "g1"];
+pub(crate) const GROUPS: [&str; 2] = ["g0", "g1"];
 
 /// A file that a writer has open, and what is still to come.
 #[derive(Debug)]
