@@ -9,6 +9,7 @@ mod machine;
 mod peers;
 mod plot;
 mod process;
+mod recording;
 mod report;
 mod results;
 mod setting;
@@ -102,6 +103,8 @@ fn command() -> Command {
     }
     command =
         command.subcommand(Command::new("report").about("Writes docs/benchmarks.md and its pictures from the results"));
+    command =
+        command.subcommand(Command::new("record").about("Writes docs/recording.svg: a session with the real daemon"));
     command.subcommand(Command::new("peers").about("Which peers are here, and how to get the others"))
 }
 
@@ -127,6 +130,9 @@ fn run(name: &str, matches: &ArgMatches) -> Result<()> {
         return report::write(setting::workspace());
     }
     let setting = options.setting()?;
+    if name == "record" {
+        return recording::run(&setting.pickupd, &setting::workspace().join("docs/recording.svg"));
+    }
     setting.peers.print();
     for bench in benches().filter(|bench| name == "all" || name == bench.name) {
         println!("\n{}: {}", bench.name, bench.about);

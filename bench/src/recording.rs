@@ -73,7 +73,11 @@ const STEPS: &[Step] = &[
         argv: &["cp", "broken/report.sh", "incoming/"],
         until: Some("Syntax error"),
     },
-    Step { shown: "sh live/report.sh                  # the old one serves", argv: &["sh", "live/report.sh"], until: None },
+    Step {
+        shown: "sh live/report.sh                  # the old one serves",
+        argv: &["sh", "live/report.sh"],
+        until: None,
+    },
     Step { shown: "pickupd status", argv: &["pickupd", "status", "--config", "pickup.conf"], until: None },
 ];
 

@@ -44,7 +44,11 @@ pub fn draw(lines: &[Line], columns: u16) -> String {
     );
     for (row, line) in lines.iter().enumerate() {
         let y = (row as f64 + 0.75).mul_add(LINE_HEIGHT, TITLE);
-        let _ = writeln!(text, "<text class=\"r{row}\" x=\"{MARGIN}\" y=\"{y}\" xml:space=\"preserve\">{}</text>", spans(line));
+        let _ = writeln!(
+            text,
+            "<text class=\"r{row}\" x=\"{MARGIN}\" y=\"{y}\" xml:space=\"preserve\">{}</text>",
+            spans(line)
+        );
     }
     text.push_str("</svg>\n");
     text

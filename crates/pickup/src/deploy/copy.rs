@@ -188,7 +188,7 @@ impl Work {
         };
         for (target, _) in &targets {
             stop.check()?;
-            file::check(&root, target, &is_leaving)?;
+            file::check(&root, target, is_leaving)?;
         }
         Ok(())
     }
