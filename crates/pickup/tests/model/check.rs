@@ -29,6 +29,11 @@ fn tree(directory: &Path, take: impl Fn(&str) -> bool) -> Tree {
     tree
 }
 
+/// Whether the name is one that somebody asked for: what waits beside it is not live yet.
+fn is_live(name: &str) -> bool {
+    !name.contains(".pickup-")
+}
+
 /// At any time: what can be seen of a target is whole.
 pub(crate) fn observe(case: &Case, completed: &Completed) {
     for deployer in ["one", "two", "release"] {
@@ -40,7 +45,7 @@ pub(crate) fn observe(case: &Case, completed: &Completed) {
         if case.shape.unit != UnitKind::File {
             one_version(case, deployer, &target);
         }
-        for (path, (content, _)) in tree(&target, |name| !name.contains(".pickup-")) {
+        for (path, (content, _)) in tree(&target, is_live) {
             // A release that was left may be removed while it is read.
             if !content.is_empty() && !completed.has(&content) {
                 case.violations.add(format!("{deployer}: {} is live, and nobody wrote that", path.display()));
@@ -58,7 +63,7 @@ fn one_version(case: &Case, deployer: &str, target: &Path) {
         let version = |content: &[u8]| String::from_utf8_lossy(content).split(' ').nth(1).map(str::to_owned);
         // A version that was left may be removed while it is read, and what is half removed is of one version, too.
         let found: BTreeSet<String> =
-            tree(&same, |_| true).values().filter_map(|(content, _)| version(content)).collect();
+            tree(&same, is_live).values().filter_map(|(content, _)| version(content)).collect();
         if found.len() > 1 {
             case.violations.add(format!("{deployer}: {group} is live mixed of the versions {found:?}"));
         }
