@@ -49,7 +49,7 @@ const FOUND: &[(u64, &str)] = &[
 const OPEN: &[(u64, &str)] = &[
     (5058, "a directory that became a file is refused for good; the cause is not known"),
     (97, "a temporary of a deployer that is left out of `deploy_to` stays when it cannot be let go of at once"),
-    (576, "a temporary of `copy` is left beside the file"),
+    (576, "what could not be let go of, and not before the next version either, leaves its temporary"),
     (527, "a file that became a directory is refused for good when a revert failed before"),
     (612, "after a full disk, the trouble outlives it by more than a sync waits"),
 ];
