@@ -27,7 +27,8 @@ fn a_dry_run_prints_the_plan_and_does_nothing() {
     [exit code 0]
     ");
     assert!(!sandbox.path("out").exists() && !sandbox.path("state").exists());
-    sandbox.file("out/a.py/in-the-way", "somebody's");
+    std::fs::create_dir_all(sandbox.path("out/a.py")).unwrap();
+    sandbox.file("out/a.py/in-the-way", "somebody else's");
     assert_shown!(sandbox, sandbox.run(&plan), @r"
     code  not all can be deployed
       generation 1
