@@ -83,34 +83,6 @@ fn an_oddity_that_takes_the_place_of_a_file_and_goes_again_stops_nothing() {
 }
 
 #[test]
-fn a_file_and_a_directory_take_each_others_place() {
-    let sandbox = Sandbox::new().file("in/f", "one").file("in/d/e/x", "two");
-    let daemon = sandbox.daemon();
-    daemon.wait_deployed("f", 1);
-    daemon.wait_deployed("d/e/x", 1);
-    // Frozen, so that each swap is one change set.
-    daemon.freeze();
-    sandbox.remove("in/f");
-    sandbox.write("in/f/a/y", "three");
-    sandbox.remove_all("in/d");
-    sandbox.write("in/d", "four");
-    daemon.thaw();
-    daemon.wait_deployed("f/a/y", 1);
-    daemon.wait_deployed("d", 1);
-    daemon.freeze();
-    sandbox.remove_all("in/f");
-    sandbox.write("in/f", "five");
-    sandbox.remove("in/d");
-    sandbox.write("in/d/e/x", "six");
-    daemon.thaw();
-    daemon.wait_deployed("f", 2);
-    daemon.wait_deployed("d/e/x", 2);
-    daemon.sync();
-    assert_eq!(sandbox.read("deployed/p/f").as_deref(), Some("five"));
-    assert_eq!(sandbox.read("deployed/p/d/e/x").as_deref(), Some("six"));
-}
-
-#[test]
 fn names_of_any_bytes_and_any_length_are_deployed() {
     let long = "l".repeat(255);
     let names: [&[u8]; 13] = [
