@@ -1,27 +1,7 @@
 //! Faults from outside while the built daemon works: rights that go and come back, a process that is stopped in the middle.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
-
-use crate::daemon::Daemon;
-use crate::program::program;
 use crate::sandbox::Sandbox;
-
-/// A daemon whose rights count: not root, whoever runs the tests.
-fn unprivileged(sandbox: &Sandbox) -> Daemon {
-    if !rustix::process::geteuid().is_root() {
-        return sandbox.daemon();
-    }
-    sandbox.shell("chown -R 65534:65534 . && chmod 755 .");
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program());
-    sandbox.daemon_by(command)
-}
-
-fn mode(sandbox: &Sandbox, path: &str, mode: u32) {
-    fs::set_permissions(sandbox.path(path), Permissions::from_mode(mode)).expect("set the mode");
-}
+use crate::trouble::{mode, unprivileged};
 
 #[test]
 fn a_pickup_directory_that_may_not_be_read_for_a_while_undeploys_nothing_and_loses_nothing() {

@@ -98,7 +98,7 @@ fn a_read_only_target_keeps_the_old_version_and_heals() {
 }
 
 /// A daemon whose rights count: not root, whoever runs the tests.
-fn unprivileged(sandbox: &Sandbox) -> Daemon {
+pub fn unprivileged(sandbox: &Sandbox) -> Daemon {
     if !rustix::process::geteuid().is_root() {
         return sandbox.daemon();
     }
@@ -108,7 +108,8 @@ fn unprivileged(sandbox: &Sandbox) -> Daemon {
     sandbox.daemon_by(command)
 }
 
-fn mode(sandbox: &Sandbox, path: &str, mode: u32) {
+/// Changes the rights of a path.
+pub fn mode(sandbox: &Sandbox, path: &str, mode: u32) {
     fs::set_permissions(sandbox.path(path), Permissions::from_mode(mode)).expect("set the mode");
 }
 
