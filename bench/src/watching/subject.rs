@@ -98,10 +98,11 @@ impl Subject {
             Self::Child(_) => Some(READY),
             Self::Copying => Some("\"watching\""),
             Self::Inotifywait => Some("Watches established"),
-            Self::Watchman => Some("\"files\""),
             Self::Entr => Some(CHANGED),
+            // What watchman says first depends on whether it had finished its listing when it was asked.
             Self::InProcess(_)
             | Self::Executing { .. }
+            | Self::Watchman
             | Self::Watchexec
             | Self::WatchexecExecuting
             | Self::Fswatch => None,
