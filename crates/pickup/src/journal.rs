@@ -38,6 +38,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -288,11 +289,19 @@ pub(crate) struct Journal {
     /// `<state_dir>/store`, for the paths of captured files.
     store: PathBuf,
     hook: Option<Hook>,
+    /// The highest generation that a pickup ever used, where it is known.
+    last_generations: HashMap<String, u64>,
 }
 
 impl Journal {
     fn new(connection: Connection, state_dir: &Path, hook: Option<Hook>) -> Self {
-        Self { connection, path: state_dir.join(open::FILE_NAME), store: state_dir.join("store"), hook }
+        Self {
+            connection,
+            path: state_dir.join(open::FILE_NAME),
+            store: state_dir.join("store"),
+            hook,
+            last_generations: HashMap::new(),
+        }
     }
 
     /// Runs `body` in one transaction, between the two calls of the hook.

@@ -1,16 +1,21 @@
 //! What a pickup's thread waits on: hints of the watcher, messages of everybody else, or a deadline.
 //!
 //! Putting something in never waits. Hints are bounded: past the bound they are dropped as a whole and the pickup is
-//! told so, which is a rescan and no loss.
+//! told so, which is a rescan and no loss. A hint that another one is likely to follow at once is kept back for a moment:
+//! whoever creates a file then writes and closes it, and one look is enough for the three.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::source::Hint;
 use crate::source::watch::Notice;
 
 /// How many hints wait at most. A rescan costs less than working off more than that.
 const NOTICES_MAX: usize = 1 << 17;
+
+/// How long a hint is kept back for what is likely to follow.
+const FOLLOWED_WITHIN: Duration = Duration::from_millis(2);
 
 /// A queue with one reader.
 pub(super) struct Inbox<M> {
@@ -20,6 +25,10 @@ pub(super) struct Inbox<M> {
 
 struct State<M> {
     notices: Vec<Notice>,
+    /// How many of them are to be handed out: up to the last that nothing is likely to follow.
+    ripe: usize,
+    /// When the others are ripe, too.
+    ripens: Option<Instant>,
     messages: VecDeque<M>,
 }
 
@@ -31,7 +40,7 @@ pub(super) struct Mail<M> {
 
 impl<M> Inbox<M> {
     pub(super) fn new() -> Self {
-        let state = State { notices: Vec::new(), messages: VecDeque::new() };
+        let state = State { notices: Vec::new(), ripe: 0, ripens: None, messages: VecDeque::new() };
         Self { state: Mutex::new(state), filled: Condvar::new() }
     }
 
@@ -44,13 +53,23 @@ impl<M> Inbox<M> {
         if state.notices.len() >= NOTICES_MAX {
             state.notices.clear();
             state.notices.push(Notice::Overflow);
+            state.ripe = 1;
         }
+        let is_followed = is_followed(&notice);
         // A long write comes as thousands of equal hints in a row.
         if state.notices.last() != Some(&notice) {
             state.notices.push(notice);
         }
+        let count = state.notices.len();
+        if !is_followed {
+            state.ripe = count;
+        }
+        // Of those that are kept back, the first sets the time, and the others are no news.
+        let is_news = !is_followed || count == state.ripe + 1;
         drop(state);
-        self.filled.notify_one();
+        if is_news {
+            self.filled.notify_one();
+        }
     }
 
     pub(super) fn message(&self, message: M) {
@@ -61,11 +80,16 @@ impl<M> Inbox<M> {
     /// Waits for anything, at the latest until `deadline`.
     pub(super) fn wait(&self, deadline: Option<Instant>, now: impl Fn() -> Instant) -> Mail<M> {
         let mut state = self.lock();
-        while state.notices.is_empty() && state.messages.is_empty() {
-            state = match deadline {
+        loop {
+            state.ripen(&now);
+            if state.ripe > 0 || !state.messages.is_empty() {
+                break;
+            }
+            let until = [deadline, state.ripens].into_iter().flatten().min();
+            state = match until {
                 None => self.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(now());
+                Some(until) => {
+                    let left = until.saturating_duration_since(now());
                     if left.is_zero() {
                         break;
                     }
@@ -73,8 +97,34 @@ impl<M> Inbox<M> {
                 }
             };
         }
-        Mail { notices: std::mem::take(&mut state.notices), messages: std::mem::take(&mut state.messages) }
+        Mail { notices: state.take_ripe(), messages: std::mem::take(&mut state.messages) }
     }
+}
+
+impl<M> State<M> {
+    fn ripen(&mut self, now: impl Fn() -> Instant) {
+        if self.ripe == self.notices.len() {
+            return;
+        }
+        let now = now();
+        if *self.ripens.get_or_insert(now + FOLLOWED_WITHIN) <= now {
+            self.ripe = self.notices.len();
+        }
+    }
+
+    fn take_ripe(&mut self) -> Vec<Notice> {
+        if self.ripe == 0 {
+            return Vec::new();
+        }
+        self.ripens = None;
+        let rest = self.notices.split_off(std::mem::take(&mut self.ripe));
+        std::mem::replace(&mut self.notices, rest)
+    }
+}
+
+/// Whether another hint about the same file is likely to come at once.
+fn is_followed(notice: &Notice) -> bool {
+    matches!(notice, Notice::Entry { hint: Some(Hint::Created | Hint::Written | Hint::Attributes), .. })
 }
 
 #[cfg(test)]
@@ -99,6 +149,37 @@ mod tests {
             inbox.notice(Notice::Anchor { root: 0, is_exchanged: true });
         }
         assert_eq!(inbox.wait(None, Instant::now).notices.len(), 1);
+    }
+
+    fn entry(name: &str, hint: Hint) -> Notice {
+        let path = crate::path::UnitPath::new(name).unwrap();
+        Notice::Entry { place: crate::source::Place { root: 0, path }, hint: Some(hint) }
+    }
+
+    #[test]
+    fn what_is_likely_to_be_followed_is_handed_out_with_what_follows() {
+        let (inbox, start) = (Inbox::<()>::new(), Instant::now());
+        let (created, closed, next) = (entry("a", Hint::Created), entry("a", Hint::Closed), entry("b", Hint::Created));
+        inbox.notice(created.clone());
+        assert_eq!(inbox.wait(Some(start), || start).notices, []);
+        inbox.notice(closed.clone());
+        inbox.notice(next.clone());
+        assert_eq!(inbox.wait(Some(start), || start).notices, [created, closed]);
+        assert_eq!(inbox.wait(Some(start), || start).notices, []);
+        let later = start + FOLLOWED_WITHIN;
+        assert_eq!(inbox.wait(None, || later).notices, [next]);
+    }
+
+    #[test]
+    fn a_message_is_not_kept_back_and_does_not_hasten_a_hint() {
+        let (inbox, start) = (Inbox::new(), Instant::now());
+        inbox.notice(entry("a", Hint::Written));
+        inbox.message(1);
+        let mail = inbox.wait(None, || start);
+        assert!(mail.notices.is_empty() && mail.messages == [1]);
+        inbox.message(2);
+        let mail = inbox.wait(None, || start + FOLLOWED_WITHIN);
+        assert_eq!((mail.notices.len(), mail.messages.len()), (1, 1));
     }
 
     #[test]

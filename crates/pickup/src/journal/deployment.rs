@@ -17,17 +17,24 @@ use crate::path::UnitPath;
 
 impl Journal {
     /// One more than the highest generation that the pickup ever used, also by failures.
-    pub(crate) fn next_generation(&self, pickup: &str) -> Result<u64> {
-        self.read(|view| {
+    pub(crate) fn next_generation(&mut self, pickup: &str) -> Result<u64> {
+        if let Some(last) = self.last_generations.get(pickup) {
+            return Ok(last + 1);
+        }
+        let last = self.read(|view| {
             let mut find = view.prepare_cached("SELECT generation FROM pickup WHERE name = ?1")?;
             let last: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
-            Ok(last.unwrap_or(0).cast_unsigned() + 1)
-        })
+            Ok(last.unwrap_or(0).cast_unsigned())
+        })?;
+        self.last_generations.insert(pickup.to_owned(), last);
+        Ok(last + 1)
     }
 
     /// Writes down what is about to be done; nothing may be done before.
     pub(crate) fn intend(&mut self, intent: &Intent, now: i64) -> Result<DeploymentId> {
-        self.write(JournalWrite::Intend, |transaction| {
+        // One that fails may have been written all the same: then the last is not known.
+        let last = self.last_generations.remove(&intent.pickup);
+        let id = self.write(JournalWrite::Intend, |transaction| {
             let pickup = enter_pickup(transaction, &intent.pickup)?;
             let generation = intent.generation.cast_signed();
             transaction
@@ -50,7 +57,11 @@ impl Journal {
                 intend_group(transaction, id, number, group)?;
             }
             Ok(id)
-        })
+        })?;
+        if let Some(last) = last {
+            self.last_generations.insert(intent.pickup.clone(), last.max(intent.generation));
+        }
+        Ok(id)
     }
 
     /// Records what was staged; every group that is named becomes staged.

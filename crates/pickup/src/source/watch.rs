@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use notify::event::{AccessKind, AccessMode, EventKindMask, ModifyKind, RenameMode};
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKindMask, ModifyKind, RenameMode};
 use notify::{EventKind, PathOp, Watcher as _};
 
 use crate::source::{Hint, Place};
@@ -360,6 +360,8 @@ impl Routes {
             return self.overflowed();
         }
         let hint = match event.kind {
+            // No hint about a directory follows: it is to be listed.
+            EventKind::Create(CreateKind::Folder) => Some(Hint::Scan),
             EventKind::Create(_) => Some(Hint::Created),
             EventKind::Modify(ModifyKind::Data(_)) => Some(Hint::Written),
             EventKind::Modify(ModifyKind::Metadata(_)) => Some(Hint::Attributes),

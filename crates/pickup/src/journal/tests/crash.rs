@@ -45,7 +45,7 @@ fn scenario(journal: &mut Journal, state_dir: &Path) -> Result<()> {
 }
 
 /// What holds whenever the process dies.
-fn check(journal: &Journal, state_dir: &Path, died: (JournalWrite, Moment)) {
+fn check(journal: &mut Journal, state_dir: &Path, died: (JournalWrite, Moment)) {
     let contents = journal.contents_at("app", 2).unwrap();
     let live: Vec<_> = journal.live("app").unwrap().into_iter().filter(|row| row.unit != path("c")).collect();
     for row in &live {
@@ -116,9 +116,9 @@ fn a_crash_at_any_write_leaves_all_of_it_or_nothing() {
         let copy = killed(dir.path());
         let (mut journal, opened) = Journal::open(copy.path(), None, 0).unwrap();
         assert_eq!(opened, Opened::Existing, "{died:?}");
-        check(&journal, copy.path(), died);
+        check(&mut journal, copy.path(), died);
         recover(&mut journal);
-        check(&journal, copy.path(), died);
+        check(&mut journal, copy.path(), died);
         assert!(journal.open_deployments().unwrap().is_empty(), "{died:?}");
         let next = journal.next_generation("app").unwrap();
         deploy(&mut journal, &intent(next, &before), 4).unwrap();

@@ -61,7 +61,7 @@ fn a_damaged_journal_is_set_aside_and_a_fresh_one_made() {
         damage(dir.path());
         let damaged = fs::read(dir.path().join("journal.db")).unwrap();
 
-        let (journal, opened) = Journal::open(dir.path(), None, 7_999).unwrap();
+        let (mut journal, opened) = Journal::open(dir.path(), None, 7_999).unwrap();
         let Opened::Rebuilt { set_aside, why } = opened else { panic!("damage {number}: {opened:?}") };
         assert!(why.contains(expected), "damage {number}: {why}");
         assert_eq!(set_aside, dir.path().join("journal.db.damaged-7"));

@@ -89,7 +89,7 @@ fn a_directory_made_again_can_be_watched_again() {
     heard.directory(directory.path(), "");
     for round in 0..20 {
         fs::create_dir(&inner).unwrap();
-        heard.wait_for(entry("inner", Some(Hint::Created)));
+        heard.wait_for(entry("inner", Some(Hint::Scan)));
         heard.directory(&inner, "inner");
         let name = format!("{round}");
         fs::write(inner.join(&name), "x").unwrap();
