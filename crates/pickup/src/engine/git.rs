@@ -21,7 +21,7 @@ use super::pickup::Message;
 use super::shared::{Shared, file_name};
 use crate::config::GitUrl;
 use crate::config::{GitConfig, PickupConfig};
-use crate::source::git::worker::{Access, GitWorker, Shape};
+use crate::source::git::worker::{Access, GitWorker, Shape, Standing};
 
 /// How many remotes are asked at once.
 const CHECKS_MAX: usize = 8;
@@ -29,6 +29,8 @@ const CHECKS_MAX: usize = 8;
 /// Everything that is followed by one engine.
 pub(super) struct Repositories {
     pub worker: GitWorker,
+    /// For looks.
+    standing: Arc<Standing>,
     permits: Semaphore,
     sources: Mutex<Vec<Arc<Source>>>,
     /// Git directories of clones that are being pulled by us.
@@ -37,7 +39,13 @@ pub(super) struct Repositories {
 
 impl Repositories {
     pub(super) fn new(worker: GitWorker) -> Self {
-        Self { worker, permits: Semaphore::new(CHECKS_MAX), sources: Mutex::default(), pulled: Mutex::default() }
+        Self {
+            standing: Standing::new(worker.clone()),
+            worker,
+            permits: Semaphore::new(CHECKS_MAX),
+            sources: Mutex::default(),
+            pulled: Mutex::default(),
+        }
     }
 
     /// Whether the working tree of this git directory is being moved forward by us.

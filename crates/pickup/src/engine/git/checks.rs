@@ -1,12 +1,14 @@
 //! When a remote is asked, and who is told: at most one check running and one pending for each source.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::super::pickup::Message;
 use super::super::shared::Shared;
 use super::source::{Checked, Failed, Source};
+use crate::config::GitTransport;
 use crate::source::git::peek;
 use crate::source::git::worker::{Check, Failure, FailureKind, Found, Progress, Reply, Request, Shape, Wanted};
 
@@ -31,16 +33,16 @@ impl Source {
             let timeout = state.followers.values().map(|follower| follower.wish.timeout).max();
             (state.asks, wanted, timeout.unwrap_or(RETRY_INTERVAL))
         };
-        let peeked = self.peek(shared, &wanted).await;
-        let is_quiet = peeked.is_some();
-        let result = match peeked {
-            Some(found) => Ok(found),
+        let (result, is_quiet) = match self.peek(shared, &wanted, timeout).await {
+            Some(still) => (still, true),
             None => {
                 self.state().seen.checking = Some("asking the remote".into());
-                tokio::time::timeout(timeout, self.ask_remote(shared, &wanted, timeout)).await.unwrap_or_else(|_| {
+                let asked = tokio::time::timeout(timeout, self.ask_remote(shared, &wanted, timeout)).await;
+                let result = asked.unwrap_or_else(|_| {
                     let message = format!("finish within {} s", timeout.as_secs());
                     Err(Failure { kind: FailureKind::Timeout, message })
-                })
+                });
+                (result, false)
             }
         };
         if self.is_over() {
@@ -52,9 +54,14 @@ impl Source {
         }
     }
 
-    /// What a look at a local remote tells, if that is enough to know that nothing has moved.
-    async fn peek(self: &Arc<Self>, shared: &Arc<Shared>, wanted: &[Wanted]) -> Option<Vec<Found>> {
-        let last: Vec<Found> = {
+    /// What a look at the remote tells, if that is enough: nothing has moved, or it cannot be asked.
+    async fn peek(
+        self: &Arc<Self>,
+        shared: &Arc<Shared>,
+        wanted: &[Wanted],
+        timeout: Duration,
+    ) -> Option<Result<Vec<Found>, Failure>> {
+        let (last, is_asked_for) = {
             let state = self.state();
             if state.failed.is_some() {
                 return None;
@@ -63,16 +70,63 @@ impl Source {
                 let mut same = state.followers.values().filter(|follower| follower.wish.reference == wanted.reference);
                 same.find_map(|follower| follower.last.clone())
             };
-            wanted.iter().map(last).collect::<Option<_>>()?
+            (wanted.iter().map(last).collect::<Option<Vec<Found>>>()?, state.asks > state.answered)
         };
-        let remote = self.access.url.is_local()?;
-        let (wanted, clone) = (wanted.to_vec(), (self.shape == Shape::Clone).then(|| self.repository.clone()));
+        match self.access.url.is_local() {
+            Some(remote) => self.peek_at(shared, remote, wanted.to_vec(), last).await.map(Ok),
+            // Somebody who asks may have reason to: what we have is looked through as well.
+            None if is_asked_for => None,
+            None => self.look(shared, wanted.to_vec(), last, timeout).await,
+        }
+    }
+
+    /// At one on this machine.
+    async fn peek_at(
+        &self,
+        shared: &Shared,
+        remote: PathBuf,
+        wanted: Vec<Wanted>,
+        last: Vec<Found>,
+    ) -> Option<Vec<Found>> {
+        let clone = (self.shape == Shape::Clone).then(|| self.repository.clone());
         let known = self.remote.clone();
         let peek = move || {
             let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
             known.is_still(&remote, clone.as_deref(), &wanted, &last).then_some(last)
         };
         shared.runtime.spawn_blocking(peek).await.ok().flatten()
+    }
+
+    /// At one elsewhere: it is asked where its references are, and nothing is done here.
+    async fn look(
+        &self,
+        shared: &Shared,
+        mut wanted: Vec<Wanted>,
+        last: Vec<Found>,
+        timeout: Duration,
+    ) -> Option<Result<Vec<Found>, Failure>> {
+        // The program makes a process for each question anyway.
+        if self.access.transport == GitTransport::Cli || !last.iter().all(|found| matches!(found, Found::At { .. })) {
+            return None;
+        }
+        match self.shape {
+            Shape::Mirror if !peek::is_mirror(&self.repository) => return None,
+            Shape::Mirror => {}
+            Shape::Clone => self.expect_still(&mut wanted, &last)?,
+        }
+        match shared.git.standing.look(self.access.clone(), wanted, timeout, &self.over).await {
+            Ok(found) => (found == last).then_some(Ok(last)),
+            Err(failure) => Some(Err(failure)),
+        }
+    }
+
+    /// That the clone is where the remote was when it was last asked, with no pull of ours cut off.
+    fn expect_still(&self, wanted: &mut [Wanted], last: &[Found]) -> Option<()> {
+        for wanted in wanted.iter_mut().filter(|wanted| wanted.reference.is_none()) {
+            wanted.reference = peek::checked_out(&self.repository).ok()?;
+        }
+        let is_there = matches!(last.first(), Some(Found::At { commit, .. }) if peek::head(&self.repository).as_ref() == Some(commit));
+        (is_there && !self.access.url.expose().is_empty() && peek::cut_off(&self.repository).is_none()).then_some(())
     }
 
     async fn ask_remote(

@@ -133,6 +133,11 @@ pub(crate) fn has_commit(repository: &Path, commit: &str) -> bool {
     found.is_ok()
 }
 
+/// Whether there is a mirror of which nobody said that it is damaged.
+pub(crate) fn is_mirror(path: &Path) -> bool {
+    path.join("HEAD").is_file() && !worker::is_condemned(path)
+}
+
 /// How many packs a mirror has.
 pub(crate) fn packs(mirror: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(mirror.join("objects/pack")) else { return 0 };

@@ -23,14 +23,16 @@ mod process;
 mod repack;
 mod resolve;
 mod serve;
+mod standing;
 
 #[cfg(all(test, unix))]
 mod tests;
 
 pub(crate) use self::intent::torn;
-pub(crate) use self::mirror::condemn;
+pub(crate) use self::mirror::{condemn, is_condemned};
 pub use self::process::GitWorker;
 pub use self::serve::serve_git_worker;
+pub(crate) use self::standing::Standing;
 
 /// How a remote is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +65,8 @@ pub(crate) enum Request {
     /// Ask the remote where references point, and fetch what is not there. A mirror that is missing or damaged is made
     /// anew beside and exchanged; so is a missing or empty clone.
     Check(Check),
+    /// Ask the remote where references point, and touch no repository. Whoever was asked this may be asked again.
+    Look { access: Access, wanted: Vec<Wanted> },
     /// Ask the remote of a clone where references point, and fetch nothing: what is found need not be in the clone, which
     /// is only read. `aside` must not exist; an empty repository is made there.
     Ask { check: Check, aside: PathBuf },
@@ -73,6 +77,13 @@ pub(crate) enum Request {
     Export { repository: PathBuf, blobs: Vec<(String, PathBuf)> },
     /// Pack everything that can be reached in a mirror into one pack, and remove the rest.
     Repack { repository: PathBuf },
+}
+
+impl Request {
+    /// Whether it leaves nothing behind, neither on disk nor in the process.
+    fn is_look(&self) -> bool {
+        matches!(self, Self::Look { .. })
+    }
 }
 
 /// What to ask a remote.
@@ -119,8 +130,8 @@ pub(crate) struct Progress {
 /// What came of a request.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Reply {
-    /// Of a check: where each wanted reference is, in the order asked; and whether the repository had to be made anew
-    /// because it was damaged, and why.
+    /// Of a check or a look: where each wanted reference is, in the order asked; and whether the repository had to be made
+    /// anew because it was damaged, and why.
     Checked {
         found: Vec<Found>,
         renewed: Option<String>,

@@ -2,15 +2,30 @@
 
 use std::path::Path;
 
+use git2::{Odb, Repository};
+
 use super::resolve::{Target, resolve};
-use super::{Check, Failure, Found, Reply, checkout, mirror};
+use super::{Access, Check, Failure, FailureKind, Found, Reply, Wanted, checkout, mirror};
 use crate::source::git::transport;
 
+/// For a remote with which no repository on disk has to do.
+pub(super) fn look(access: &Access, wanted: &[Wanted]) -> Result<Reply, Failure> {
+    let none = Odb::new().and_then(Repository::from_odb);
+    let none =
+        none.map_err(|e| Failure::new(FailureKind::Other, format_args!("ask {}: {}", access.url, e.message())))?;
+    found(access, &none, wanted)
+}
+
+/// For the remote of a clone.
 pub(super) fn ask(check: &Check, aside: &Path) -> Result<Reply, Failure> {
     let check = checkout::as_cloned(check)?;
     let repository = mirror::make(aside).map_err(|e| Failure::local(aside, &e))?;
-    let refs = transport::open(&check.access, &repository)?.list()?;
-    let found = check.wanted.iter().map(|wanted| match resolve(wanted.reference.as_deref(), &refs) {
+    found(&check.access, &repository, &check.wanted)
+}
+
+fn found(access: &Access, repository: &Repository, wanted: &[Wanted]) -> Result<Reply, Failure> {
+    let refs = transport::open(access, repository)?.list()?;
+    let found = wanted.iter().map(|wanted| match resolve(wanted.reference.as_deref(), &refs) {
         Ok(Target::Named { commit, branch, is_branch, .. }) => {
             Found::At { commit: commit.to_string(), branch, is_branch }
         }

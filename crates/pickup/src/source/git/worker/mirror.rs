@@ -68,6 +68,11 @@ pub(crate) fn condemn(repository: &Path, why: &str) -> io::Result<()> {
     std::fs::write(mark(repository), why)
 }
 
+/// Whether somebody did.
+pub(crate) fn is_condemned(repository: &Path) -> bool {
+    mark(repository).exists()
+}
+
 fn mark(repository: &Path) -> std::path::PathBuf {
     beside(repository, "damaged")
 }

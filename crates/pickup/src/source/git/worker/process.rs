@@ -1,13 +1,14 @@
 //! The daemon's side: a worker is started, told what to do, listened to, and killed when it takes too long.
 
 use std::ffi::OsString;
+use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -57,22 +58,33 @@ impl GitWorker {
         let work = async {
             match self {
                 Self::Program { program, arguments } => {
-                    Worker::start(program, arguments)?.ask(request, &mut progress).await
+                    let (worker, pipes) = Worker::start(program, arguments)?;
+                    worker.ask(pipes, request, &mut progress).await
                 }
                 Self::InProcess => in_thread(request, &mut progress).await,
             }
         };
-        let done = tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(Failure::new(FailureKind::Timeout, "finish the git check: it was cancelled")),
-            done = tokio::time::timeout(deadline, work) => done.unwrap_or_else(|_| {
-                Err(Failure::new(FailureKind::Timeout, format_args!("{} within {} s", purpose(request), deadline.as_secs())))
-            }),
-        };
-        match done {
-            Ok(Reply::Failed(failure)) | Err(failure) => Err(failure),
-            Ok(reply) => Ok(reply),
-        }
+        bounded(request, deadline, cancel, work).await
+    }
+}
+
+/// The reply that `work` gives before the deadline, which is never [`Reply::Failed`].
+pub(super) async fn bounded(
+    request: &Request,
+    deadline: Duration,
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<Reply, Failure>>,
+) -> Result<Reply, Failure> {
+    let done = tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(Failure::new(FailureKind::Timeout, "finish the git check: it was cancelled")),
+        done = tokio::time::timeout(deadline, work) => done.unwrap_or_else(|_| {
+            Err(Failure::new(FailureKind::Timeout, format_args!("{} within {} s", purpose(request), deadline.as_secs())))
+        }),
+    };
+    match done {
+        Ok(Reply::Failed(failure)) | Err(failure) => Err(failure),
+        Ok(reply) => Ok(reply),
     }
 }
 
@@ -83,6 +95,7 @@ fn purpose(request: &Request) -> String {
             format!("check the remote of {}", check.repository.display())
         }
         Request::Check(check) => format!("fetch from {}", check.access.url),
+        Request::Look { access, .. } => format!("ask {}", access.url),
         Request::Ask { check, .. } => format!("ask the remote of {}", check.repository.display()),
         Request::Advance { repository, .. } => format!("move {} forward", repository.display()),
         Request::Export { repository, .. } => format!("export from {}", repository.display()),
@@ -91,12 +104,14 @@ fn purpose(request: &Request) -> String {
 }
 
 /// A worker process; dropped, it is killed with its whole group.
-struct Worker {
+#[derive(Debug)]
+pub(super) struct Worker {
     child: Child,
     group: Group,
 }
 
 /// The process group of a worker, which is killed at the end in any case: what the worker started may outlive it.
+#[derive(Debug)]
 struct Group {
     #[cfg(unix)]
     id: Option<rustix::process::Pid>,
@@ -128,7 +143,7 @@ impl Drop for Group {
 }
 
 impl Worker {
-    fn start(program: &Path, arguments: &[OsString]) -> Result<Self, Failure> {
+    pub(super) fn start(program: &Path, arguments: &[OsString]) -> Result<(Self, Pipes), Failure> {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         for name in NOT_INHERITED {
@@ -136,21 +151,25 @@ impl Worker {
         }
         #[cfg(unix)]
         command.process_group(0);
-        let child = command.spawn().map_err(|e| Failure::io("run the git worker", program, &e))?;
-        let group = Group::of(&child);
-        Ok(Self { child, group })
+        let mut child = command.spawn().map_err(|e| Failure::io("run the git worker", program, &e))?;
+        let (to, from, words) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let worker = Self { group: Group::of(&child), child };
+        let (Some(to), Some(from), Some(words)) = (to, from, words) else { return Err(broken("it has no pipes")) };
+        Ok((worker, Pipes { to, from: BufReader::new(from), words }))
     }
 
-    async fn ask(mut self, request: &Request, progress: &mut (impl FnMut(Progress) + Send)) -> Result<Reply, Failure> {
-        let broken = |what: &str| Failure::new(FailureKind::Other, format_args!("run the git worker: {what}"));
-        let mut line = serde_json::to_vec(request).map_err(|e| broken(&e.to_string()))?;
-        line.push(b'\n');
-        let (to, from) = (self.child.stdin.take(), self.child.stdout.take());
-        let words = self.child.stderr.take();
-        let (Some(to), Some(from), Some(words)) = (to, from, words) else { return Err(broken("it has no pipes")) };
-        let talk = async {
-            let to = tell(to, &line).await;
-            let reply = listen(from, progress).await;
+    /// Asks for the one thing that it is there for.
+    async fn ask(
+        self,
+        pipes: Pipes,
+        request: &Request,
+        progress: &mut (impl FnMut(Progress) + Send),
+    ) -> Result<Reply, Failure> {
+        let line = written(request)?;
+        let Pipes { mut to, mut from, words } = pipes;
+        let talk = async move {
+            tell(&mut to, &line).await;
+            let reply = listen(&mut from, progress).await;
             // Only now: a worker whose input ends takes it that nobody is waiting.
             drop(to);
             reply
@@ -160,35 +179,60 @@ impl Worker {
             reply = &mut talk => (reply, None),
             words = &mut words => (talk.await, Some(words)),
         };
-        let end = async {
-            let words = match early {
+        let words = async {
+            match early {
                 Some(words) => words,
                 None => words.await,
-            };
-            (self.child.wait().await, words)
+            }
         };
-        let end = tokio::time::timeout(FAREWELL, end).await;
-        self.group.kill();
-        match (reply, end) {
+        match (reply, self.end(words).await) {
             (Some(reply), _) => Ok(reply),
-            (None, Ok((Ok(status), words))) => Err(died(status, &words)),
-            (None, Ok((Err(_), _)) | Err(_)) => Err(broken("it does not answer")),
+            (None, failure) => Err(failure),
+        }
+    }
+
+    /// Waits for its end, not for long; why there was no reply, if there was none.
+    pub(super) async fn end(mut self, words: impl Future<Output = String>) -> Failure {
+        let end = tokio::time::timeout(FAREWELL, async { (self.child.wait().await, words.await) }).await;
+        self.group.kill();
+        match end {
+            Ok((Ok(status), words)) => died(status, &words),
+            Ok((Err(_), _)) | Err(_) => broken("it does not answer"),
         }
     }
 }
 
+/// How a worker is spoken to, and what it says.
+pub(super) struct Pipes {
+    pub to: ChildStdin,
+    pub from: BufReader<ChildStdout>,
+    pub words: ChildStderr,
+}
+
+fn broken(what: &str) -> Failure {
+    Failure::new(FailureKind::Other, format_args!("run the git worker: {what}"))
+}
+
+/// A request as a worker reads it.
+pub(super) fn written(request: &Request) -> Result<Vec<u8>, Failure> {
+    let mut line = serde_json::to_vec(request).map_err(|e| broken(&e.to_string()))?;
+    line.push(b'\n');
+    Ok(line)
+}
+
 /// A worker that ended early reads nothing, which its missing reply tells.
-async fn tell(mut to: ChildStdin, line: &[u8]) -> ChildStdin {
+pub(super) async fn tell(to: &mut ChildStdin, line: &[u8]) {
     let _closed = to.write_all(line).await;
-    to
 }
 
 /// Passes progress on until the reply comes; `None` if none does.
-async fn listen(from: impl AsyncRead + Unpin, progress: &mut (impl FnMut(Progress) + Send)) -> Option<Reply> {
-    let mut from = BufReader::new(from);
+pub(super) async fn listen(
+    from: &mut BufReader<ChildStdout>,
+    progress: &mut (impl FnMut(Progress) + Send),
+) -> Option<Reply> {
     loop {
         let mut line = Vec::new();
-        (&mut from).take(LINE_MAX).read_until(b'\n', &mut line).await.ok()?;
+        (&mut *from).take(LINE_MAX).read_until(b'\n', &mut line).await.ok()?;
         match serde_json::from_slice(&line).ok()? {
             Message::Progress(seen) => progress(seen),
             Message::Reply(reply) => return Some(reply),
@@ -196,7 +240,7 @@ async fn listen(from: impl AsyncRead + Unpin, progress: &mut (impl FnMut(Progres
     }
 }
 
-async fn overhear(mut from: impl AsyncRead + Unpin) -> String {
+pub(super) async fn overhear(mut from: impl AsyncRead + Unpin) -> String {
     let mut kept = Vec::new();
     let _unreadable = (&mut from).take(WORDS_MAX).read_to_end(&mut kept).await;
     let _unreadable = tokio::io::copy(&mut from, &mut tokio::io::sink()).await;

@@ -6,6 +6,7 @@
 
 use std::io::{self, BufRead, Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -34,7 +35,8 @@ pub(super) enum Message {
     Reply(Reply),
 }
 
-/// Serves as a git worker: reads one request from `input`, does it, and writes progress and a reply to `output`.
+/// Serves as a git worker: reads a request from `input`, does it, and writes progress and a reply to `output`. After a
+/// mere look at a remote it waits for the next.
 ///
 /// It is the whole of what a process does that [`GitWorker::Program`](super::GitWorker::Program) starts: call it with the
 /// standard input and output, first thing in `main`, and end after it. It limits the memory of the process, changes its
@@ -42,28 +44,47 @@ pub(super) enum Message {
 /// then whoever asked is gone.
 ///
 /// # Errors
-/// The request cannot be read or understood, the process cannot be confined, or the reply cannot be written. A request
-/// that fails is a reply like others.
-pub fn serve_git_worker(input: impl BufRead + Send + 'static, mut output: impl Write) -> io::Result<()> {
-    let mut input = input;
-    let mut line = Vec::new();
-    input.by_ref().take(REQUEST_MAX).read_until(b'\n', &mut line)?;
-    let request: Request = serde_json::from_slice(&line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))?;
-    drop(line);
+/// A request cannot be read or understood, the process cannot be confined, or a reply cannot be written. A request that
+/// fails is a reply like others.
+pub fn serve_git_worker(mut input: impl BufRead + Send + 'static, mut output: impl Write) -> io::Result<()> {
+    let mut request = understand(&read_request(&mut input)?)?;
     confine(&request)?;
-    std::thread::Builder::new().name("watchdog".into()).spawn(move || watch(input))?;
+    let (send, requests) = mpsc::channel();
+    std::thread::Builder::new().name("watchdog".into()).spawn(move || watch(input, &send))?;
+    while serve(&request, &mut output)? {
+        let Ok(next) = requests.recv() else { break };
+        request = understand(&next)?;
+        if !request.is_look() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a worker that looks does nothing else"));
+        }
+    }
+    Ok(())
+}
+
+fn read_request(input: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    input.take(REQUEST_MAX).read_until(b'\n', &mut line)?;
+    Ok(line)
+}
+
+fn understand(line: &[u8]) -> io::Result<Request> {
+    serde_json::from_slice(line).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
+}
+
+/// Does one request and says what came of it; whether another may follow.
+fn serve(request: &Request, output: &mut impl Write) -> io::Result<bool> {
     let mut unsaid = None;
     let reply = answer(
-        &request,
+        request,
         &mut throttled(|progress| {
-            if let Err(error) = say(&mut output, &Message::Progress(progress)) {
+            if let Err(error) = say(output, &Message::Progress(progress)) {
                 unsaid = Some(error);
             }
         }),
     );
     match unsaid {
         Some(error) => Err(error),
-        None => say(&mut output, &Message::Reply(reply)),
+        None => say(output, &Message::Reply(reply)).map(|()| request.is_look()),
     }
 }
 
@@ -104,6 +125,7 @@ fn carry_out(request: &Request, report: Report<'_>) -> Result<Reply, Failure> {
             Shape::Mirror => mirror::check(check, report),
             Shape::Clone => checkout::check(check, report),
         },
+        Request::Look { access, wanted } => ask::look(access, wanted),
         Request::Ask { check, aside } => ask::ask(check, aside),
         Request::Advance { repository, to } => advance::advance(repository, to).map(|()| Reply::Advanced),
         Request::Export { repository, blobs } => export::export(repository, blobs).map(|()| Reply::Exported),
@@ -111,9 +133,12 @@ fn carry_out(request: &Request, report: Report<'_>) -> Result<Reply, Failure> {
     }
 }
 
-/// Waits until nobody is there who could want the reply.
-fn watch(mut input: impl Read) {
-    let _gone = io::copy(&mut input, &mut io::sink());
+/// Passes requests on, until nobody is there who could want a reply.
+fn watch(mut input: impl BufRead, requests: &mpsc::Sender<Vec<u8>>) {
+    while let Some(line) = read_request(&mut input).ok().filter(|line| !line.is_empty()) {
+        // Nobody takes it where no further request is served.
+        let _unwanted = requests.send(line);
+    }
     #[cfg(unix)]
     {
         use rustix::process::{Signal, getpgrp, getpid, kill_current_process_group, kill_process};
@@ -138,7 +163,7 @@ fn confine(request: &Request) -> io::Result<()> {
         // A clone is its user's, and the files in it are as other programs of theirs would make them.
         let is_ours = match request {
             Request::Check(check) => check.shape == Shape::Mirror,
-            Request::Ask { .. } | Request::Export { .. } | Request::Repack { .. } => true,
+            Request::Look { .. } | Request::Ask { .. } | Request::Export { .. } | Request::Repack { .. } => true,
             Request::Advance { .. } => false,
         };
         if is_ours {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::source::git::worker::{FailureKind, GitWorker};
+use crate::source::git::worker::{FailureKind, GitWorker, Standing};
 
 fn shell(script: &str) -> GitWorker {
     GitWorker::Program { program: "/bin/sh".into(), arguments: ["-c", script].map(OsString::from).into() }
@@ -86,4 +86,42 @@ async fn a_cancelled_worker_is_killed() {
 fn a_request_that_is_none_is_an_error() {
     let error = crate::serve_git_worker(BufReader::new(&b"nonsense\n"[..]), Vec::new()).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::InvalidData);
+}
+
+/// A remote, as far as a worker that is a shell script knows.
+async fn look(standing: &std::sync::Arc<Standing>) -> Result<Vec<Found>, Failure> {
+    let world = World::new();
+    standing.look(world.access(), Vec::new(), Duration::from_secs(60), &CancellationToken::new()).await
+}
+
+#[tokio::test]
+async fn a_worker_that_looks_is_asked_again_and_replaced_when_it_died() {
+    let directory = tempfile::tempdir().unwrap();
+    let started = directory.path().join("started");
+    // It answers twice, and dies.
+    let script = format!(
+        r#"echo . >>{}; for time in 1 2; do read line; echo '{{"Reply":{{"Checked":{{"found":[],"renewed":null}}}}}}'; done"#,
+        started.display()
+    );
+    let standing = Standing::new(shell(&script));
+    for starts in [1, 1, 2, 2, 3] {
+        assert_eq!(look(&standing).await, Ok(Vec::new()));
+        assert_eq!(std::fs::read_to_string(&started).unwrap().lines().count(), starts);
+    }
+    let failure = look(&Standing::new(shell("echo oh dear >&2; exit 3"))).await.unwrap_err();
+    assert!(failure.message.contains("(exit status: 3): oh dear"), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_look_finds_what_a_check_finds_and_leaves_nothing_behind() {
+    let (world, first) = World::with_a_commit();
+    world.tag("v1", &first, true);
+    let wanted = [None, Some("main"), Some("v1"), Some(first.as_str()), Some("dev")];
+    let (checked, _) = world.check(Shape::Mirror, &world.path("m/mirror.git"), &wanted).unwrap();
+    let Check { access, wanted, .. } = world.request(Shape::Mirror, &world.path("none"), &wanted);
+    let before = std::fs::read_dir(world.directory.path()).unwrap().count();
+    let standing = Standing::new(GitWorker::InProcess);
+    let found = standing.look(access, wanted, Duration::from_secs(60), &CancellationToken::new()).await.unwrap();
+    assert_eq!(found, checked);
+    assert_eq!(std::fs::read_dir(world.directory.path()).unwrap().count(), before);
 }
