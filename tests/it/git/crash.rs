@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
-use super::followed::{Followed, OFTEN};
+use super::followed::{Followed, OFTEN, workers};
 use crate::daemon::Daemon;
 
 const ROUNDS: u32 = 50;
@@ -36,17 +36,6 @@ fn live(followed: &Followed, pickup: &str) -> Option<String> {
     assert_eq!((files.len(), rounds.len()), (FILES + 1, 1), "half of a commit is live in {pickup}: {rounds:?}");
     assert!(files.values().all(|text| text.ends_with('.')), "half of a file is live in {pickup}");
     rounds.into_iter().next().map(str::to_owned)
-}
-
-/// The git workers of the daemon that run now.
-fn workers(daemon: &Daemon) -> Vec<Pid> {
-    let children = fs::read_dir("/proc").expect("list processes").flatten().filter_map(|entry| {
-        let id: i32 = entry.file_name().to_str()?.parse().ok()?;
-        let status = fs::read_to_string(entry.path().join("stat")).ok()?;
-        let parent = status.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()?;
-        (parent == daemon.id()).then(|| Pid::from_raw(id)).flatten()
-    });
-    children.collect()
 }
 
 /// A moment later: no event marks it, which is the point.

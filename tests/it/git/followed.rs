@@ -1,5 +1,8 @@
 //! A repository on a web server, and a configuration that follows it.
 
+use std::fs;
+
+use rustix::process::Pid;
 use serde_json::Value;
 
 use crate::daemon::{Daemon, Line};
@@ -139,4 +142,15 @@ pub fn nth(daemon: &Daemon, message: &str, times: usize) -> Line {
         found.is_some()
     });
     found.expect("it was found")
+}
+
+/// The git workers of the daemon that run now.
+pub fn workers(daemon: &Daemon) -> Vec<Pid> {
+    let children = fs::read_dir("/proc").expect("list processes").flatten().filter_map(|entry| {
+        let id: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let parent = status.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<u32>().ok()?;
+        (parent == daemon.id()).then(|| Pid::from_raw(id)).flatten()
+    });
+    children.collect()
 }

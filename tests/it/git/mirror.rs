@@ -3,9 +3,10 @@
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use rustix::process::{Signal, kill_process};
 use serde_json::Value;
 
-use super::followed::{FAILED, Followed, OFTEN, RARELY, SEEN, UNFOLLOWED, json, nth, said};
+use super::followed::{FAILED, Followed, OFTEN, RARELY, SEEN, UNFOLLOWED, json, nth, said, workers};
 use crate::program::program;
 use crate::remote::Upstream;
 use crate::sandbox::Sandbox;
@@ -339,4 +340,27 @@ fn a_commit_of_which_one_file_fails_goes_live_not_at_all() {
     followed.holds(&daemon, [("a", "two"), ("b", "good"), ("new", "n")]);
     assert_eq!(followed.status()["state"], "live", "{}", daemon.said());
     assert_eq!(json(&followed.sandbox, ["status", "--json"])[0]["failed"].as_array().map(Vec::len), Some(0));
+}
+
+#[test]
+fn a_remote_where_nothing_moves_is_asked_by_one_process_that_may_die() {
+    for followed in [Followed::new(OFTEN), Followed::clone_in(OFTEN)] {
+        let daemon = followed.sandbox.daemon();
+        daemon.wait_deployed("a", 1);
+        let ask_on = || followed.server.wait_requests(followed.server.requests() + 10);
+        ask_on();
+        let asking = workers(&daemon);
+        ask_on();
+        let [worker] = asking[..] else { panic!("{asking:?}") };
+        assert_eq!(workers(&daemon), asking);
+        followed.upstream.commit(&[("a", "two")]);
+        daemon.wait_deployed("a", 2);
+        kill_process(worker, Signal::KILL).expect("it runs");
+        ask_on();
+        assert_ne!(workers(&daemon), asking);
+        followed.upstream.commit(&[("a", "three")]);
+        daemon.wait_deployed("a", 3);
+        assert_eq!(said(&daemon, UNFOLLOWED), 0, "{}", daemon.said());
+        daemon.stop();
+    }
 }
