@@ -120,9 +120,11 @@ impl Deployer for Exec {
     }
 
     async fn activate(&self, cx: &Context, unit: &Unit, staged: &Staged, _old: Option<&Live>) -> Result<Live> {
-        let marker = staged.directory.join(STARTED);
-        // On disk before the program starts: after a crash it must not look as if it had never run.
-        std::fs::File::create(&marker).and_then(|file| file.sync_all()).doing("create", &marker)?;
+        if self.config.rollback_command.is_some() {
+            let marker = staged.directory.join(STARTED);
+            // On disk before the program starts: after a crash it must not look as if it had never run.
+            std::fs::File::create(&marker).and_then(|file| file.sync_all()).doing("create", &marker)?;
+        }
         self.run(cx, unit, &self.config.command, Some(&staged.path)).await?;
         Ok(Live { generation: unit.generation, digest: unit.digest() })
     }
