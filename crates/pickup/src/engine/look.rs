@@ -64,8 +64,13 @@ impl Pickup {
                 }
             }
         }
+        // What goes may have to go first, and removals are judged together: then all of it is heard before anything is done.
+        let is_growing = hints.values().all(Option::is_some);
         for (place, hint) in hints {
             self.heard(now, place, hint);
+            if is_growing {
+                self.keep_lane_busy();
+            }
         }
         self.shared.watcher.forget_left();
     }
@@ -311,7 +316,7 @@ impl Pickup {
         self.unpause(&unit);
         let is_whole = self.config.unit == UnitKind::File || place.path == unit || hint == Hint::MovedIn;
         self.seen_removed.remove(&unit);
-        self.gathering.note(now, unit, if is_whole { Noted::Complete } else { Noted::Inside });
+        self.gathering.note(now, unit, if is_whole { Noted::Captured } else { Noted::Inside });
     }
 
     /// Everything known at and below `place` is gone. `was_seen` says that a hint told us, and no listing.
