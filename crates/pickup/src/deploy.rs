@@ -80,11 +80,12 @@ pub enum Observed {
 /// What a deployer may use while it works: everything from outside comes through here, so that tests are deterministic.
 #[derive(Clone, Debug)]
 pub struct Context {
-    scratch: PathBuf,
+    scratch: Arc<Path>,
     deadline: Instant,
-    cancel: CancellationToken,
+    /// `None` if the work is never given up.
+    cancel: Option<CancellationToken>,
     output: Arc<Mutex<String>>,
-    home: PathBuf,
+    home: Arc<Path>,
     reporter: Reporter,
     is_flushed: bool,
 }
@@ -96,15 +97,20 @@ impl Context {
     /// Makes a context whose `scratch` directory the deployer may fill; `timeout` bounds the phase.
     pub fn new(scratch: impl Into<PathBuf>, now: Instant, timeout: Duration) -> Self {
         let scratch = scratch.into();
-        Self {
-            home: scratch.join("home"),
-            scratch,
-            deadline: now + timeout,
-            cancel: CancellationToken::new(),
-            output: Arc::default(),
-            reporter: Reporter::default(),
-            is_flushed: false,
-        }
+        let home = scratch.join("home").into();
+        Self::in_places(scratch.into(), home, Reporter::default(), now, timeout)
+    }
+
+    /// The same, with a home and somebody who hears.
+    pub(crate) fn in_places(
+        scratch: Arc<Path>,
+        home: Arc<Path>,
+        reporter: Reporter,
+        now: Instant,
+        timeout: Duration,
+    ) -> Self {
+        let deadline = now + timeout;
+        Self { scratch, deadline, cancel: None, output: Arc::default(), home, reporter, is_flushed: false }
     }
 
     /// The same context, for one of many units that are [flushed](Deployer::flush) together.
@@ -122,13 +128,13 @@ impl Context {
     /// The same context, with a home and somebody who hears.
     #[must_use]
     pub(crate) fn at_home(self, home: PathBuf, reporter: Reporter) -> Self {
-        Self { home, reporter, ..self }
+        Self { home: home.into(), reporter, ..self }
     }
 
     /// The same context, cancelled together with `cancel`.
     #[must_use]
     pub(crate) fn cancelled_by(mut self, cancel: &CancellationToken) -> Self {
-        self.cancel = cancel.child_token();
+        self.cancel = Some(cancel.clone());
         self
     }
 
@@ -155,12 +161,15 @@ impl Context {
 
     /// Waits until the work is to be given up.
     pub async fn cancelled(&self) {
-        self.cancel.cancelled().await;
+        match &self.cancel {
+            Some(cancel) => cancel.cancelled().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Whether the work is to be given up.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel.is_cancelled()
+        self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Adds to what is shown when the deployment fails, such as a program's output. Only the last 16 KiB are kept.

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, DirEntry, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::{CapturedFile, Digest, stored_path};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::source::Fingerprint;
+use crate::source::probe::Read;
 
 mod bytes;
 mod given;
@@ -158,15 +159,11 @@ impl Store {
             Err(e) if bytes::is_symlink_met(&e) => return Ok(Captured::Moved),
             Err(e) => return Err(Error::io("read", absolute, e)),
         };
-        let is_expected = || source.metadata().map(|now| Fingerprint::of(&now) == *expected).doing("look at", absolute);
+        let is_expected = || still(&source, expected, absolute);
         if !is_expected()? {
             return Ok(Captured::Moved);
         }
-        if expected.size > self.max {
-            let size = expected.size;
-            let what = format!("capture {size} bytes with a `store_max` of {} bytes:", self.max);
-            return Err(Error::new(ErrorKind::Io, what).at(absolute));
-        }
+        self.check_size(absolute, expected.size)?;
         let is_racy = is_racy(expected);
         let digest = if expected.size <= IN_MEMORY_MAX {
             self.capture_small(&source, absolute, expected.size, &is_expected)?
@@ -175,6 +172,20 @@ impl Store {
         };
         let Some(digest) = digest else { return Ok(Captured::Moved) };
         if is_racy && !is_expected()? {
+            self.unpin(&digest);
+            return Ok(Captured::Moved);
+        }
+        Ok(Captured::File(self.file(digest, expected.size, expected.mode)))
+    }
+
+    /// The same for a file that was read while it was looked at, and was `expected` before and after that.
+    ///
+    /// # Errors
+    /// As for [`Store::capture`].
+    pub(crate) fn capture_read(&self, absolute: &Path, expected: &Fingerprint, read: &Read) -> Result<Captured> {
+        self.check_size(absolute, expected.size)?;
+        let digest = self.keep_small(&read.content, absolute)?;
+        if is_racy(expected) && !still(&read.file, expected, absolute)? {
             self.unpin(&digest);
             return Ok(Captured::Moved);
         }
@@ -276,9 +287,13 @@ impl Store {
         if content.len() as u64 != size || !is_expected()? {
             return Ok(None);
         }
-        let digest = Digest(*blake3::hash(&content).as_bytes());
+        self.keep_small(&content, absolute).map(Some)
+    }
+
+    fn keep_small(&self, content: &[u8], absolute: &Path) -> Result<Digest> {
+        let (digest, size) = (Digest(*blake3::hash(content).as_bytes()), content.len() as u64);
         if self.pin_if_stored(&digest, size) {
-            return Ok(Some(digest));
+            return Ok(digest);
         }
         let reserved = self.reserve(size, absolute)?;
         let temp = self.temp()?;
@@ -286,8 +301,8 @@ impl Store {
             (&temp.file).write_all(&content[..content.len() / 2]).doing("write", &temp.path)?;
             return Err(Error::io("write", &temp.path, error));
         }
-        (&temp.file).write_all(&content).doing("write", &temp.path)?;
-        self.keep(temp, digest, reserved).map(Some)
+        (&temp.file).write_all(content).doing("write", &temp.path)?;
+        self.keep(temp, digest, reserved)
     }
 
     /// `None` if the file changed while it was read.
@@ -325,17 +340,22 @@ impl Store {
     }
 
     /// Gives the temporary its name and pins it.
-    fn keep(&self, temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
+    fn keep(&self, mut temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
         let path = stored_path(&self.dir, &digest);
         self.may(StoreWrite::Rename).doing("write", &path)?;
         temp.make_read_only().doing("write", &temp.path)?;
-        if let Some(parent) = path.parent() {
-            make_directory(parent)?;
-        }
         let mut state = self.state();
-        // Content of the wrong size is what a power failure left; another thread may also have been faster.
-        let replaced = path.symlink_metadata().map_or(0, |old| old.len());
-        temp.rename(&path).doing("write", &path)?;
+        // Mostly the name is free, and its directory is there.
+        let replaced = match temp.rename_to_new(&path) {
+            Ok(()) => 0,
+            Err(_) => {
+                path.parent().map_or(Ok(()), make_directory)?;
+                // Content of the wrong size is what a power failure left; another thread may also have been faster.
+                let replaced = path.symlink_metadata().map_or(0, |old| old.len());
+                temp.rename(&path).doing("write", &path)?;
+                replaced
+            }
+        };
         state.used = state.used.saturating_sub(replaced);
         *state.pinned.entry(digest).or_default() += 1;
         drop(state);
@@ -441,6 +461,11 @@ impl Drop for Reserved<'_> {
         let mut state = self.store.state();
         state.used = state.used.saturating_sub(self.size);
     }
+}
+
+/// Whether the open file at `absolute` is the one `expected`, unchanged.
+fn still(file: &File, expected: &Fingerprint, absolute: &Path) -> Result<bool> {
+    file.metadata().map(|now| Fingerprint::of(&now) == *expected).doing("look at", absolute)
 }
 
 /// Whether the file changed so recently that another change could leave its times as they are.

@@ -15,8 +15,10 @@ const REMOVALS_MAX: Duration = Duration::from_secs(10);
 /// What was noted about a unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Noted {
-    /// A file is complete: nothing more can be known about it.
+    /// It is judged again: nothing more can be known about it.
     Complete,
+    /// The same of a file that is complete and was just captured.
+    Captured,
     /// Something inside a directory changed, and more may come.
     Inside,
     /// A path is gone.
@@ -63,7 +65,7 @@ impl Gathering {
     /// Notes that something about `unit` changed at `now`.
     pub(crate) fn note(&mut self, now: Instant, unit: UnitPath, noted: Noted) {
         let until = match noted {
-            Noted::Complete => now,
+            Noted::Complete | Noted::Captured => now,
             Noted::Inside => now + self.patience.settle,
             // As all removals: until none came for a while.
             Noted::Gone => {
@@ -92,7 +94,7 @@ impl Gathering {
         let alone = self.patience.alone_at_once
             && !moving
             && self.dirty.len() == 1
-            && self.dirty.values().all(|held| held.noted == Noted::Complete);
+            && self.dirty.values().all(|held| matches!(held.noted, Noted::Complete | Noted::Captured));
         if !alone && self.batch_deadline().is_none_or(|deadline| deadline > now) {
             return BTreeSet::new();
         }
@@ -101,8 +103,9 @@ impl Gathering {
         }
         let may_go = |(unit, held): &(&UnitPath, &Held)| self.until(held) <= now && !unsettled(unit);
         let mut puts = 0;
-        let fits = |(unit, _): &(&UnitPath, &Held)| {
-            let is_put = is_put(unit);
+        let fits = |(unit, held): &(&UnitPath, &Held)| {
+            // Of many that wait, those that are passed over are asked about each time: the cheap question first.
+            let is_put = held.noted == Noted::Captured || is_put(unit);
             puts += usize::from(is_put);
             !is_put || puts <= puts_max
         };
@@ -125,7 +128,7 @@ impl Gathering {
             (Noted::Gone, Some((first, last))) => {
                 (last + REMOVAL_GRACE.max(self.patience.quiet)).min(first + REMOVALS_MAX)
             }
-            (Noted::Gone | Noted::Complete | Noted::Inside, _) => held.until,
+            (Noted::Gone | Noted::Complete | Noted::Captured | Noted::Inside, _) => held.until,
         }
     }
 
@@ -163,6 +166,11 @@ impl Gathering {
     /// Whether `unit` waits here.
     pub(crate) fn contains(&self, unit: &UnitPath) -> bool {
         self.dirty.contains_key(unit)
+    }
+
+    /// Whether a removal waits here.
+    pub(crate) fn holds_removals(&self) -> bool {
+        self.removals.is_some()
     }
 
     /// How many units wait here.

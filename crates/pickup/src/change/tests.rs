@@ -28,6 +28,18 @@ fn closed(
     gathering.close(now, moving, unsettled, |_| true, usize::MAX)
 }
 
+#[test]
+fn of_what_was_captured_only_as_much_goes_as_may() {
+    let (now, mut gathering) = (Instant::now(), Gathering::new(PATIENCE));
+    for name in ["a", "b", "c"] {
+        gathering.note(now, path(name), Noted::Captured);
+    }
+    let later = now + Duration::from_secs(10);
+    let mut close = || gathering.close(later, false, |_| false, |_| panic!("it is known to be there"), 2);
+    assert_eq!(close(), ["a", "b"].map(path).into());
+    assert_eq!(close(), ["c"].map(path).into());
+}
+
 fn kinds(changes: &[Change]) -> Vec<(String, ChangeKind)> {
     changes.iter().map(|change| (change.path.to_string(), change.kind)).collect()
 }

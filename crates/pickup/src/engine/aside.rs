@@ -89,6 +89,7 @@ impl Aside {
             runtime: real.runtime,
             cancel: real.cancel.child_token(),
             module_probe: real.module_probe,
+            places: Mutex::default(),
             next_sweep: Mutex::default(),
         }))
     }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::pickup::{Known, Paused, Pickup, Root, Work};
+use super::pickup::{Known, Message, Paused, Pickup, Root, Work};
 use super::shared::Bound;
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content, TreeFile, compare, doubt};
@@ -87,6 +87,24 @@ impl Pickup {
         if let Some(change_set) = self.next_change_set(now, Self::hold_back_moving) {
             self.start_if_any(change_set);
         }
+    }
+
+    /// Hands on what is ready while there is much more to look at, where units go one by one: what is captured goes live
+    /// while the rest is.
+    pub(super) fn keep_lane_busy(&mut self) {
+        if self.gathering.len() < UNITS_MAX
+            || self.gathering.holds_removals()
+            || !self.is_recovered
+            || !self.is_by_unit()
+        {
+            return;
+        }
+        if self.is_busy {
+            // All others wait until everything is heard.
+            let Some(done) = self.inbox.take(|message| matches!(message, Message::Done(_))) else { return };
+            self.answer(self.shared.now(), done);
+        }
+        self.close_change_set();
     }
 
     /// The next change set, if something is ready: also of a pickup that only rehearses. `hold_back` takes out once more

@@ -77,6 +77,13 @@ impl<M> Inbox<M> {
         self.filled.notify_one();
     }
 
+    /// Takes out the first message that `is_wanted`, if one is there, and leaves all else.
+    pub(super) fn take(&self, is_wanted: impl FnMut(&M) -> bool) -> Option<M> {
+        let mut state = self.lock();
+        let at = state.messages.iter().position(is_wanted)?;
+        state.messages.remove(at)
+    }
+
     /// Waits for anything, at the latest until `deadline`.
     pub(super) fn wait(&self, deadline: Option<Instant>, now: impl Fn() -> Instant) -> Mail<M> {
         let mut state = self.lock();
@@ -180,6 +187,14 @@ mod tests {
         inbox.message(2);
         let mail = inbox.wait(None, || start + FOLLOWED_WITHIN);
         assert_eq!((mail.notices.len(), mail.messages.len()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_taken_out_leaves_the_others_in_order() {
+        let inbox = Inbox::new();
+        [1, 2, 3, 2].into_iter().for_each(|message| inbox.message(message));
+        assert_eq!((inbox.take(|message| *message == 2), inbox.take(|message| *message == 4)), (Some(2), None));
+        assert_eq!(inbox.wait(None, Instant::now).messages, [1, 3, 2]);
     }
 
     #[test]

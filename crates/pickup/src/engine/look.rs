@@ -10,9 +10,11 @@ use crate::capture::Digest;
 use crate::capture::store::Captured;
 use crate::change::gather::Noted;
 use crate::config::{Symlinks, UnitKind};
+use crate::error::Result;
 use crate::path::UnitPath;
 use crate::settle::{Seen, Verdict};
 use crate::source::ignore::Judged;
+use crate::source::probe::{Before, Read};
 use crate::source::watch::Notice;
 use crate::source::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 
@@ -27,7 +29,8 @@ const TOUCH: i64 = 1_000_000_000;
 
 /// What an `lstat` tells about a name.
 enum Kind {
-    File,
+    /// With what was seen of it, if it is a regular file.
+    File(Option<Fingerprint>),
     Directory,
     Symlink,
     Nothing,
@@ -61,15 +64,20 @@ impl Pickup {
                 }
             }
         }
+        // What goes may have to go first, and removals are judged together: then all of it is heard before anything is done.
+        let is_growing = hints.values().all(Option::is_some);
         for (place, hint) in hints {
             self.heard(now, place, hint);
+            if is_growing {
+                self.keep_lane_busy();
+            }
         }
         self.shared.watcher.forget_left();
     }
 
     fn heard(&mut self, now: Instant, place: Place, hint: Option<Hint>) {
         let Some(real) = self.roots[place.root].real().cloned() else { return };
-        let leading_here = self.links.leading_to(&real.join(place.path.as_path()));
+        let leading_here = self.links.leading_to(|| real.join(place.path.as_path()));
         self.heard_name(now, &real, place, hint);
         for link in leading_here {
             self.look(now, link, hint.unwrap_or(Hint::Scan));
@@ -91,12 +99,13 @@ impl Pickup {
             Kind::Directory => {}
             // What lies behind a symlink changes without a word when the symlink does.
             Kind::Symlink if leads_to_directory(&absolute) => self.rescan_root(now, place.root),
-            Kind::Symlink | Kind::File => {
+            kind @ (Kind::Symlink | Kind::File(_)) => {
                 let is_rules = place.path.file_name().is_some_and(|name| name == crate::source::ignore::PICKUPIGNORE);
                 if is_rules {
                     return self.rescan_root(now, place.root);
                 }
-                self.look(now, place, hint.unwrap_or(Hint::Scan));
+                let seen = if let Kind::File(seen) = kind { seen } else { None };
+                self.look_again(now, place, hint.unwrap_or(Hint::Scan), seen.as_ref());
             }
             Kind::Nothing => {
                 let is_rules = place.path.file_name().is_some_and(|name| name == crate::source::ignore::PICKUPIGNORE);
@@ -124,6 +133,11 @@ impl Pickup {
 
     /// Looks at one file and acts on what is there.
     pub(super) fn look(&mut self, now: Instant, place: Place, hint: Hint) {
+        self.look_again(now, place, hint, None);
+    }
+
+    /// The same where a moment ago a regular file was seen.
+    pub(super) fn look_again(&mut self, now: Instant, place: Place, hint: Hint, listed: Option<&Fingerprint>) {
         // What a listing misses was seen to go if the directory was there all the time.
         let was_seen = hint != Hint::Scan || self.roots[place.root].is_listed;
         match self.rules.judge(place.root, &place.path, false) {
@@ -135,24 +149,25 @@ impl Pickup {
         }
         let Some(real) = self.roots[place.root].real().cloned() else { return };
         // Before the look: a link that is exchanged afterwards is told of once more.
-        let hops = links::hops(&real.join(place.path.as_path()));
+        let hops = if listed.is_some() { Vec::new() } else { links::hops(&real.join(place.path.as_path())) };
         let known = self.known.get(&place).copied();
         let fingerprint = known.as_ref().map(|known| &known.fingerprint);
         let link = place.clone();
-        let look = || self.probe.look(&real, &place, self.config.symlinks, hint, fingerprint);
-        let mut sight = look();
+        let before = Before { listed, known: fingerprint };
+        let look = || self.probe.look(&real, &place, self.config.symlinks, hint, before);
+        let (mut sight, mut read) = look();
         // The kernel tells of a close a moment before it is done, and that moment is short.
         for _ in 0..CLOSING_LOOKS {
             if hint != Hint::Closed || !matches!(sight, Sight::File { writer: Writer::Somebody, .. }) {
                 break;
             }
             std::thread::yield_now();
-            sight = look();
+            (sight, read) = look();
         }
         match sight {
             Sight::File { fingerprint, hint, writer, shape } => {
                 self.refused.remove(&place);
-                self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape }, known);
+                self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape, read }, known);
             }
             Sight::Gone => self.gone_here(now, &place, was_seen),
             // What was known of it stays; only the answer to "why" changes.
@@ -190,29 +205,39 @@ impl Pickup {
             return self.settle.forget(&place);
         }
         let is_reopened = self.reopened.is_match(place.path.as_path());
-        let Look { fingerprint, hint, writer, shape } = look;
+        let Look { fingerprint, hint, writer, shape, read } = look;
         let seen = Seen { fingerprint, hint, writer, shape, is_reopened };
         self.since.entry(self.unit_of(&place.path)).or_insert(now);
         match self.settle.observe(now, &place, &seen) {
-            Verdict::Settled => self.capture(now, real, place, fingerprint, hint, known),
+            Verdict::Settled => {
+                let captured = self.store(real, &place, &fingerprint, read.as_ref());
+                self.take_in_file(now, place, captured, fingerprint, hint, known);
+            }
             Verdict::Wait(waiting) => {
                 tracing::debug!(pickup = self.config.name, path = %place.path, %waiting, "not complete yet");
             }
         }
     }
 
-    fn capture(
+    /// Takes the file into the content store; what was `read` of it already is not read again.
+    fn store(&self, real: &Path, place: &Place, seen: &Fingerprint, read: Option<&Read>) -> Result<Captured> {
+        let absolute = real.join(place.path.as_path());
+        match read {
+            Some(read) => self.shared.store.capture_read(&absolute, seen, read),
+            None => self.shared.store.capture(&absolute, seen, self.config.symlinks != Symlinks::Skip),
+        }
+    }
+
+    fn take_in_file(
         &mut self,
         now: Instant,
-        real: &Path,
         place: Place,
+        captured: Result<Captured>,
         fingerprint: Fingerprint,
         hint: Hint,
         known: Option<Known>,
     ) {
-        let absolute = real.join(place.path.as_path());
-        let follow = self.config.symlinks != Symlinks::Skip;
-        match self.shared.store.capture(&absolute, &fingerprint, follow) {
+        match captured {
             Ok(Captured::File(file)) => {
                 let wall = self.shared.now_ms().saturating_mul(1_000_000);
                 let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
@@ -291,7 +316,7 @@ impl Pickup {
         self.unpause(&unit);
         let is_whole = self.config.unit == UnitKind::File || place.path == unit || hint == Hint::MovedIn;
         self.seen_removed.remove(&unit);
-        self.gathering.note(now, unit, if is_whole { Noted::Complete } else { Noted::Inside });
+        self.gathering.note(now, unit, if is_whole { Noted::Captured } else { Noted::Inside });
     }
 
     /// Everything known at and below `place` is gone. `was_seen` says that a hint told us, and no listing.
@@ -343,6 +368,7 @@ struct Look {
     hint: Hint,
     writer: Writer,
     shape: Shape,
+    read: Option<Read>,
 }
 
 /// Of two hints about one path, the one that proves more.
@@ -364,11 +390,11 @@ fn kind_of(path: &Path) -> Kind {
     match std::fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => Kind::Directory,
         Ok(metadata) if metadata.is_symlink() => Kind::Symlink,
-        Ok(_) => Kind::File,
+        Ok(metadata) => Kind::File(metadata.is_file().then(|| Fingerprint::of(&metadata))),
         Err(error) => match error.kind() {
             std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => Kind::Nothing,
             // It is there, or may be: the look says what is wrong with it.
-            _ => Kind::File,
+            _ => Kind::File(None),
         },
     }
 }

@@ -16,6 +16,9 @@ use crate::source::scan::{Listed, Tree, Walked, walk};
 use crate::source::watch::{Failure, Target};
 use crate::source::{Fingerprint, Hint, Place};
 
+/// A listing of so many files was made a moment ago when the last of them is looked at.
+const FRESH_MAX: usize = 1024;
+
 impl Pickup {
     /// Looks where every root is, and compares everything in it.
     pub(super) fn rescan_all(&mut self, now: Instant) {
@@ -243,6 +246,7 @@ impl Pickup {
         }
         let (mut listed_known, mut other) = (0, Vec::new());
         let mut listed = Vec::with_capacity(walked.files.len());
+        let is_fresh = walked.files.len() <= FRESH_MAX;
         for Listed { path, fingerprint: seen } in walked.files {
             let place = Place { root, path };
             let known = self.known.get(&place);
@@ -251,7 +255,7 @@ impl Pickup {
                 !known.is_racy && seen.or_else(|| fingerprint(&real, &place)) == Some(known.fingerprint)
             };
             if !known.is_some_and(is_same) {
-                other.push(place.clone());
+                other.push((place.clone(), seen.filter(|_| is_fresh)));
             }
             listed.push(place);
         }
@@ -270,8 +274,8 @@ impl Pickup {
             missing.filter(|place| !is_unreadable(place)).cloned().collect()
         };
         drop(listed);
-        for place in other {
-            self.look(now, place, hint);
+        for (place, seen) in other {
+            self.look_again(now, place, hint, seen.as_ref());
         }
         for place in missing {
             // Only `ENOENT` is believed, and the look finds out.

@@ -1,7 +1,7 @@
 //! What all pickups of one engine share: the journal, the content store, the watcher, the deployers, the clock.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -20,6 +20,8 @@ use crate::source::watch::Watcher;
 
 /// How long a store that is full is left alone after a sweep, at least.
 const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// How many places of deployers are remembered.
+const PLACES_MAX: usize = 8;
 
 /// Where the engine's time comes from.
 #[derive(Clone)]
@@ -47,6 +49,15 @@ pub(super) struct Bound {
     pub reporter: Reporter,
 }
 
+/// Where a deployer keeps what is its own, for one generation and for good.
+pub(super) struct Places {
+    pickup: String,
+    generation: u64,
+    deployer: String,
+    scratch: Arc<Path>,
+    home: Arc<Path>,
+}
+
 pub(super) struct Shared {
     /// Where everything is written.
     pub state_dir: PathBuf,
@@ -63,6 +74,8 @@ pub(super) struct Shared {
     pub cancel: CancellationToken,
     /// The program that loads modules for a test.
     pub module_probe: Option<Vec<OsString>>,
+    /// The places of the deployers that were asked about last.
+    pub places: Mutex<Vec<Places>>,
     /// Before this, a full store is not swept again.
     pub next_sweep: Mutex<Option<Instant>>,
 }
@@ -108,10 +121,28 @@ impl Shared {
     }
 
     fn uncancelled(&self, pickup: &str, generation: u64, deployer: &Bound, timeout: Duration) -> Context {
-        let name = file_name(&deployer.name);
-        let scratch = self.scratch(pickup, generation).join(&name);
-        let home = self.homes(pickup).join(name);
-        Context::new(scratch, self.now(), timeout).at_home(home, deployer.reporter.clone())
+        let (scratch, home) = self.places(pickup, generation, &deployer.name);
+        Context::in_places(scratch, home, deployer.reporter.clone(), self.now(), timeout)
+    }
+
+    /// Scratch directory and home of `deployer`. Each phase of each unit asks for them, so they are not put together anew
+    /// each time.
+    fn places(&self, pickup: &str, generation: u64, deployer: &str) -> (Arc<Path>, Arc<Path>) {
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it =
+            |known: &&Places| known.generation == generation && known.deployer == deployer && known.pickup == pickup;
+        if let Some(known) = places.iter().find(is_it) {
+            return (known.scratch.clone(), known.home.clone());
+        }
+        let name = file_name(deployer);
+        let scratch: Arc<Path> = self.scratch(pickup, generation).join(&name).into();
+        let home: Arc<Path> = self.homes(pickup).join(name).into();
+        if places.len() == PLACES_MAX {
+            places.clear();
+        }
+        let (pickup, deployer) = (pickup.to_owned(), deployer.to_owned());
+        places.push(Places { pickup, generation, deployer, scratch: scratch.clone(), home: home.clone() });
+        (scratch, home)
     }
 
     /// The directory with the homes of the deployers of `pickup`.

@@ -149,6 +149,7 @@ impl Builder {
             runtime,
             cancel: CancellationToken::new(),
             module_probe: self.module_probe,
+            places: Mutex::default(),
             next_sweep: Mutex::default(),
         });
         say_opened(&shared, opened);

@@ -167,18 +167,14 @@ impl<'a> Transaction<'a> {
     }
 
     fn prepare(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
-        let journal = self.shared.journal();
-        groups
-            .into_iter()
-            .map(|group| {
-                let old = group
-                    .steps
-                    .iter()
-                    .map(|step| journal.receipt(self.pickup, &step.deployer, &step.unit.path))
-                    .collect::<Result<Vec<_>>>()?;
-                Ok(Progress::new(group, old))
-            })
-            .collect()
+        let steps = groups.iter().flat_map(|group| &group.steps);
+        let asked = steps.map(|step| (step.deployer.as_str(), &step.unit.path));
+        let mut old = self.shared.journal().receipts(self.pickup, asked)?.into_iter();
+        let progress = |group: Group| {
+            let old = old.by_ref().take(group.steps.len()).collect();
+            Progress::new(group, old)
+        };
+        Ok(groups.into_iter().map(progress).collect())
     }
 
     fn intend(&self, groups: &[Progress], generation: u64, origin: Origin) -> Result<DeploymentId> {

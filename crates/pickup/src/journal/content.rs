@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{CachedStatement, Row, Transaction, params};
 
 use super::{Attempt, Fault};
 use crate::capture::{CapturedFile, Digest};
@@ -26,24 +26,43 @@ fn key(content: &Content) -> Vec<u8> {
     key
 }
 
-/// Stores the content unless it is there, and returns its key.
-pub(super) fn save(transaction: &Transaction<'_>, content: &Content) -> Attempt<Vec<u8>> {
-    let key = key(content);
-    let files = match content {
-        Content::File(_) => None,
-        Content::Tree(files) => {
-            // A large tree is not put into JSON only to be thrown away.
-            if transaction.prepare_cached("SELECT 1 FROM content WHERE key = ?1")?.exists([&key])? {
-                return Ok(key);
-            }
-            let rows = files.iter().map(|at| (&at.path, at.file.digest, at.file.size, at.file.mode));
-            Some(serde_json::to_string(&rows.collect::<Vec<_>>())?)
+/// Stores contents, each unless it is there.
+pub(super) struct Contents<'a> {
+    find: CachedStatement<'a>,
+    insert: CachedStatement<'a>,
+    /// The key of the one stored last: a change and the step for it have the same content.
+    last: Vec<u8>,
+}
+
+impl<'a> Contents<'a> {
+    pub(super) fn new(transaction: &'a Transaction<'_>) -> Attempt<Self> {
+        let find = transaction.prepare_cached("SELECT 1 FROM content WHERE key = ?1")?;
+        let insert =
+            transaction.prepare_cached("INSERT OR IGNORE INTO content (key, size, files) VALUES (?1, ?2, ?3)")?;
+        Ok(Self { find, insert, last: Vec::new() })
+    }
+
+    /// Stores the content and returns its key.
+    pub(super) fn save(&mut self, content: &Content) -> Attempt<Vec<u8>> {
+        let key = key(content);
+        if key == self.last {
+            return Ok(key);
         }
-    };
-    transaction
-        .prepare_cached("INSERT OR IGNORE INTO content (key, size, files) VALUES (?1, ?2, ?3)")?
-        .execute(params![key, content.size().cast_signed(), files])?;
-    Ok(key)
+        let files = match content {
+            Content::File(_) => None,
+            Content::Tree(files) => {
+                // A large tree is not put into JSON only to be thrown away.
+                if self.find.exists([&key])? {
+                    return Ok(key);
+                }
+                let rows = files.iter().map(|at| (&at.path, at.file.digest, at.file.size, at.file.mode));
+                Some(serde_json::to_string(&rows.collect::<Vec<_>>())?)
+            }
+        };
+        self.insert.execute(params![key, content.size().cast_signed(), files])?;
+        self.last.clone_from(&key);
+        Ok(key)
+    }
 }
 
 /// Reads the columns `key`, `content.size` and `content.files`, which begin at `column`.

@@ -1,15 +1,16 @@
 //! What is written while a deployment runs: the intent, each group's records, the end.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
 use serde_json::Value;
 
-use super::content::{self, index, path_bytes};
+use super::content::{Contents, index, path_bytes};
 use super::state::{GroupState, Record};
 use super::{
-    Attempt, CommittedGroup, DeploymentId, Fault, IntendedGroup, Intent, Journal, JournalWrite, LiveChange, Result,
-    StagedStep, enter_pickup,
+    Attempt, CommittedGroup, DeploymentId, Fault, IntendedGroup, Intent, Journal, JournalWrite, Result, StagedStep,
+    enter_pickup,
 };
 use crate::change::Change;
 use crate::deploy::OUTPUT_MAX;
@@ -53,8 +54,9 @@ impl Journal {
                     now
                 ])?;
             let id = DeploymentId(transaction.last_insert_rowid());
+            let mut rows = Rows::new(transaction, id)?;
             for (number, group) in intent.groups.iter().enumerate() {
-                intend_group(transaction, id, number, group)?;
+                rows.group(number, group)?;
             }
             Ok(id)
         })?;
@@ -67,17 +69,14 @@ impl Journal {
     /// Records what was staged; every group that is named becomes staged.
     pub(crate) fn staged(&mut self, id: DeploymentId, steps: &[StagedStep]) -> Result<()> {
         self.write(JournalWrite::Stage, |transaction| {
-            let mut before = None;
+            let groups: BTreeSet<usize> = steps.iter().map(|step| step.group).collect();
+            advance_all(transaction, id, &groups, Record::Staged, None)?;
+            let mut write = transaction.prepare_cached(
+                "UPDATE step SET staged = ?4 WHERE deployment = ?1 AND in_group = ?2 AND number = ?3",
+            )?;
             for step in steps {
-                if before.replace(step.group) != Some(step.group) {
-                    advance(transaction, id, step.group, Record::Staged, None)?;
-                }
                 let receipt = step.receipt.as_ref().map(Value::to_string);
-                let written = transaction
-                    .prepare_cached(
-                        "UPDATE step SET staged = ?4 WHERE deployment = ?1 AND in_group = ?2 AND number = ?3",
-                    )?
-                    .execute(params![id.0, index(step.group), index(step.step), receipt])?;
+                let written = write.execute(params![id.0, index(step.group), index(step.step), receipt])?;
                 expect_step(written, id, step.group, step.step)?;
             }
             Ok(())
@@ -89,18 +88,14 @@ impl Journal {
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         self.write(JournalWrite::Commit, |transaction| {
             let commit = Commit::of(transaction, id, now)?;
-            let mut is_any_new = false;
-            for group in groups {
-                match advance(transaction, id, group.group, Record::Committed, Some(now))? {
-                    // Later generations may have changed what is live since.
-                    Advance::Repeated => {}
-                    Advance::Moved => {
-                        is_any_new = true;
-                        commit.group(transaction, group)?;
-                    }
-                }
+            let numbers = groups.iter().map(|group| group.group).collect();
+            let moved = advance_all(transaction, id, &numbers, Record::Committed, Some(now))?;
+            // Of those that are committed already, later generations may have changed what is live since.
+            commit.live(transaction, groups.iter().filter(|group| moved.contains(&group.group)))?;
+            for run in runs(&moved) {
+                commit.versions(transaction, &run)?;
             }
-            if is_any_new {
+            if !moved.is_empty() {
                 // Beside what a commit changed, single files of a clone may be newer: they have no commit.
                 transaction
                     .prepare_cached(
@@ -122,10 +117,7 @@ impl Journal {
     /// Records that nothing is left of what only a revert of these groups would have needed.
     pub(crate) fn retired(&mut self, id: DeploymentId, groups: &[usize]) -> Result<()> {
         self.write(JournalWrite::Retire, |transaction| {
-            for group in groups {
-                advance(transaction, id, *group, Record::Retired, None)?;
-            }
-            Ok(())
+            advance_all(transaction, id, &groups.iter().copied().collect(), Record::Retired, None).map(drop)
         })
     }
 
@@ -139,17 +131,13 @@ impl Journal {
         now: i64,
     ) -> Result<()> {
         self.write(JournalWrite::Revert, |transaction| {
-            match advance(transaction, id, group, Record::Reverted, Some(now))? {
-                // The first cause is the one that counts.
-                Advance::Repeated => {}
-                Advance::Moved => {
-                    transaction
-                        .prepare_cached(
-                            "UPDATE step_group SET cause = ?3, output = ?4
-                             WHERE deployment = ?1 AND number = ?2",
-                        )?
-                        .execute(params![id.0, index(group), bounded(cause), bounded(output)])?;
-                }
+            // The first cause is the one that counts.
+            if !advance_all(transaction, id, &BTreeSet::from([group]), Record::Reverted, Some(now))?.is_empty() {
+                transaction
+                    .prepare_cached(
+                        "UPDATE step_group SET cause = ?3, output = ?4 WHERE deployment = ?1 AND number = ?2",
+                    )?
+                    .execute(params![id.0, index(group), bounded(cause), bounded(output)])?;
             }
             Ok(())
         })
@@ -166,16 +154,12 @@ impl Journal {
     ) -> Result<()> {
         self.write(JournalWrite::Stick, |transaction| {
             let undo_errors: Vec<&str> = undo_errors.iter().map(|error| bounded(error)).collect();
-            match advance(transaction, id, group, Record::Stuck, Some(now))? {
-                Advance::Repeated => {}
-                Advance::Moved => {
-                    transaction
-                        .prepare_cached(
-                            "UPDATE step_group SET cause = ?3, undo_errors = ?4
-                             WHERE deployment = ?1 AND number = ?2",
-                        )?
-                        .execute(params![id.0, index(group), bounded(cause), serde_json::to_string(&undo_errors)?])?;
-                }
+            if !advance_all(transaction, id, &BTreeSet::from([group]), Record::Stuck, Some(now))?.is_empty() {
+                transaction
+                    .prepare_cached(
+                        "UPDATE step_group SET cause = ?3, undo_errors = ?4 WHERE deployment = ?1 AND number = ?2",
+                    )?
+                    .execute(params![id.0, index(group), bounded(cause), serde_json::to_string(&undo_errors)?])?;
             }
             Ok(())
         })
@@ -203,30 +187,50 @@ impl Journal {
     }
 }
 
-fn intend_group(transaction: &Transaction<'_>, id: DeploymentId, number: usize, group: &IntendedGroup) -> Attempt<()> {
-    transaction
-        .prepare_cached("INSERT INTO step_group (deployment, number, state) VALUES (?1, ?2, ?3)")?
-        .execute(params![id.0, index(number), GroupState::Intended.as_str()])?;
-    let mut changes = Changes::default();
-    for (step_number, step) in group.steps.iter().enumerate() {
-        let unit = &step.unit;
-        let mut numbers = Vec::with_capacity(unit.changes.len());
-        for change in unit.changes.iter() {
-            let (change_number, is_new) = changes.enter(change);
-            if is_new {
-                insert_change(transaction, id, number, change_number, change)?;
-            }
-            numbers.push(change_number);
-        }
-        let content = unit.content.as_ref().map(|content| content::save(transaction, content)).transpose()?;
-        transaction
-            .prepare_cached(
+/// Writes the rows of an intent, each statement prepared once.
+struct Rows<'a> {
+    id: DeploymentId,
+    group: CachedStatement<'a>,
+    change: CachedStatement<'a>,
+    step: CachedStatement<'a>,
+    contents: Contents<'a>,
+}
+
+impl<'a> Rows<'a> {
+    fn new(transaction: &'a Transaction<'_>, id: DeploymentId) -> Attempt<Self> {
+        Ok(Self {
+            id,
+            group: transaction
+                .prepare_cached("INSERT INTO step_group (deployment, number, state) VALUES (?1, ?2, ?3)")?,
+            change: transaction.prepare_cached(
+                "INSERT INTO change (deployment, in_group, number, path, kind, content, previous)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            )?,
+            step: transaction.prepare_cached(
                 "INSERT INTO step (deployment, in_group, number, deployer, config_digest, path, kind, content,
                                    previous, changes, old)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
-            )?
-            .execute(params![
-                id.0,
+            )?,
+            contents: Contents::new(transaction)?,
+        })
+    }
+
+    fn group(&mut self, number: usize, group: &IntendedGroup) -> Attempt<()> {
+        self.group.execute(params![self.id.0, index(number), GroupState::Intended.as_str()])?;
+        let mut changes = Changes::default();
+        for (step_number, step) in group.steps.iter().enumerate() {
+            let unit = &step.unit;
+            let mut numbers = Vec::with_capacity(unit.changes.len());
+            for change in unit.changes.iter() {
+                let (change_number, is_new) = changes.enter(change);
+                if is_new {
+                    self.change(number, change_number, change)?;
+                }
+                numbers.push(change_number);
+            }
+            let content = unit.content.as_ref().map(|content| self.contents.save(content)).transpose()?;
+            self.step.execute(params![
+                self.id.0,
                 index(number),
                 index(step_number),
                 step.deployer,
@@ -238,25 +242,14 @@ fn intend_group(transaction: &Transaction<'_>, id: DeploymentId, number: usize, 
                 serde_json::to_string(&numbers)?,
                 step.old.as_ref().map(Value::to_string),
             ])?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn insert_change(
-    transaction: &Transaction<'_>,
-    id: DeploymentId,
-    group: usize,
-    number: usize,
-    change: &Change,
-) -> Attempt<()> {
-    let content = change.content.as_ref().map(|content| content::save(transaction, content)).transpose()?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO change (deployment, in_group, number, path, kind, content, previous)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![
-            id.0,
+    fn change(&mut self, group: usize, number: usize, change: &Change) -> Attempt<()> {
+        let content = change.content.as_ref().map(|content| self.contents.save(content)).transpose()?;
+        self.change.execute(params![
+            self.id.0,
             index(group),
             index(number),
             path_bytes(&change.path),
@@ -264,7 +257,8 @@ fn insert_change(
             content,
             change.previous.map(|digest| digest.0),
         ])?;
-    Ok(())
+        Ok(())
+    }
 }
 
 /// The changes of one group, numbered: deployers of the same unit share theirs.
@@ -288,32 +282,54 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// Whether a record changed anything.
-enum Advance {
-    Moved,
-    Repeated,
-}
-
-/// Moves a group to its next state, which was decided at that time.
-fn advance(
+/// Moves groups to their next state, which was decided at that time; gives those that were not there already.
+fn advance_all(
     transaction: &Transaction<'_>,
     id: DeploymentId,
-    group: usize,
+    groups: &BTreeSet<usize>,
     record: Record,
     decided_at: Option<i64>,
-) -> Attempt<Advance> {
-    let mut find = transaction.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 AND number = ?2")?;
-    let found: Option<String> = find.query_row([id.0, index(group)], |row| row.get(0)).optional()?;
-    let found = found.ok_or_else(|| Fault::NotFound(format!("deployment {} has no group {group}", id.0)))?;
-    let state = parse_state(&found)?;
-    let next = state.next(record)?;
-    if next == state {
-        return Ok(Advance::Repeated);
+) -> Attempt<BTreeSet<usize>> {
+    let mut moved = BTreeSet::new();
+    let mut next_state = None;
+    for run in runs(groups) {
+        let mut find = transaction.prepare_cached(
+            "SELECT state FROM step_group WHERE deployment = ?1 AND number BETWEEN ?2 AND ?3 ORDER BY number",
+        )?;
+        let mut rows = find.query(params![id.0, index(*run.start()), index(*run.end())])?;
+        for group in run {
+            // Groups are numbered without a gap, so what is missing is missing at the end.
+            let missing = || Fault::NotFound(format!("deployment {} has no group {group}", id.0));
+            let state =
+                parse_state(rows.next()?.ok_or_else(missing)?.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?)?;
+            let next = state.next(record)?;
+            if next != state {
+                next_state = Some(next);
+                moved.insert(group);
+            }
+        }
     }
-    transaction
-        .prepare_cached("UPDATE step_group SET state = ?3, decided_at = ifnull(?4, decided_at) WHERE deployment = ?1 AND number = ?2")?
-        .execute(params![id.0, index(group), next.as_str(), decided_at])?;
-    Ok(Advance::Moved)
+    let Some(next) = next_state else { return Ok(moved) };
+    let mut write = transaction.prepare_cached(
+        "UPDATE step_group SET state = ?4, decided_at = ifnull(?5, decided_at)
+         WHERE deployment = ?1 AND number BETWEEN ?2 AND ?3",
+    )?;
+    for run in runs(&moved) {
+        write.execute(params![id.0, index(*run.start()), index(*run.end()), next.as_str(), decided_at])?;
+    }
+    Ok(moved)
+}
+
+/// Numbers that follow each other, as ranges.
+fn runs(numbers: &BTreeSet<usize>) -> Vec<RangeInclusive<usize>> {
+    let mut runs: Vec<RangeInclusive<usize>> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some(last) if last.end() + 1 == number => *last = *last.start()..=number,
+            Some(_) | None => runs.push(number..=number),
+        }
+    }
+    runs
 }
 
 pub(super) fn parse_state(word: &str) -> Attempt<GroupState> {
@@ -339,60 +355,61 @@ impl Commit {
         Ok(Self { id, pickup, generation, now, is_any_quarantined: any.exists([pickup])? })
     }
 
-    fn group(&self, transaction: &Transaction<'_>, group: &CommittedGroup) -> Attempt<()> {
-        let number = index(group.group);
-        for change in &group.live {
-            self.live(transaction, group.group, change)?;
+    /// Writes what is live of each of the groups now.
+    fn live<'a>(&self, transaction: &Transaction<'_>, groups: impl Iterator<Item = &'a CommittedGroup>) -> Attempt<()> {
+        let mut put = transaction.prepare_cached(
+            "INSERT OR REPLACE INTO live (pickup, deployer, path, config_digest, content, generation, receipt, since)
+             SELECT ?1, deployer, path, config_digest, content, ?2, ?3, ?4
+             FROM step WHERE deployment = ?5 AND in_group = ?6 AND number = ?7",
+        )?;
+        let mut remove = transaction.prepare_cached(
+            "DELETE FROM live WHERE pickup = ?1 AND (deployer, path) =
+                (SELECT deployer, path FROM step WHERE deployment = ?2 AND in_group = ?3 AND number = ?4)",
+        )?;
+        for group in groups {
+            let in_group = index(group.group);
+            for change in &group.live {
+                let step = index(change.step);
+                let written = match &change.receipt {
+                    Some(receipt) => put.execute(params![
+                        self.pickup,
+                        self.generation,
+                        receipt.to_string(),
+                        self.now,
+                        self.id.0,
+                        in_group,
+                        step
+                    ])?,
+                    None => {
+                        remove.execute([self.pickup, self.id.0, in_group, step])?;
+                        // It need not have been live: a revert of an earlier removal may have failed half way.
+                        1
+                    }
+                };
+                expect_step(written, self.id, group.group, change.step)?;
+            }
         }
+        Ok(())
+    }
+
+    /// Writes what the generation consists of, as far as these groups tell.
+    fn versions(&self, transaction: &Transaction<'_>, groups: &RangeInclusive<usize>) -> Attempt<()> {
+        let (first, last) = (index(*groups.start()), index(*groups.end()));
         transaction
             .prepare_cached(
                 "INSERT OR REPLACE INTO unit_version (pickup, path, generation, content)
-                 SELECT ?1, path, ?2, content FROM change WHERE deployment = ?3 AND in_group = ?4",
+                 SELECT ?1, path, ?2, content FROM change WHERE deployment = ?3 AND in_group BETWEEN ?4 AND ?5",
             )?
-            .execute([self.pickup, self.generation, self.id.0, number])?;
+            .execute([self.pickup, self.generation, self.id.0, first, last])?;
         if self.is_any_quarantined {
             // Of the changes, not of the steps: a deployer that takes the pickup as a whole has a step for the root only.
             transaction
                 .prepare_cached(
                     "DELETE FROM quarantine WHERE pickup = ?1
-                     AND path IN (SELECT path FROM change WHERE deployment = ?2 AND in_group = ?3)",
+                     AND path IN (SELECT path FROM change WHERE deployment = ?2 AND in_group BETWEEN ?3 AND ?4)",
                 )?
-                .execute([self.pickup, self.id.0, number])?;
+                .execute([self.pickup, self.id.0, first, last])?;
         }
-        Ok(())
-    }
-
-    fn live(&self, transaction: &Transaction<'_>, group: usize, change: &LiveChange) -> Attempt<()> {
-        let (in_group, step) = (index(group), index(change.step));
-        let written = match &change.receipt {
-            Some(receipt) => transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO live (pickup, deployer, path, config_digest, content, generation, receipt,
-                                                  since)
-                     SELECT ?1, deployer, path, config_digest, content, ?2, ?3, ?4
-                     FROM step WHERE deployment = ?5 AND in_group = ?6 AND number = ?7",
-                )?
-                .execute(params![
-                    self.pickup,
-                    self.generation,
-                    receipt.to_string(),
-                    self.now,
-                    self.id.0,
-                    in_group,
-                    step
-                ])?,
-            None => {
-                transaction
-                    .prepare_cached(
-                        "DELETE FROM live WHERE pickup = ?1 AND (deployer, path) =
-                            (SELECT deployer, path FROM step WHERE deployment = ?2 AND in_group = ?3 AND number = ?4)",
-                    )?
-                    .execute([self.pickup, self.id.0, in_group, step])?;
-                // It need not have been live: a revert of an earlier removal may have failed half way.
-                1
-            }
-        };
-        expect_step(written, self.id, group, change.step)?;
         Ok(())
     }
 }

@@ -89,18 +89,25 @@ impl Journal {
         })
     }
 
-    /// The receipt of what `deployer` has live of `unit`.
-    pub(crate) fn receipt(&self, pickup: &str, deployer: &str, unit: &UnitPath) -> Result<Option<Value>> {
+    /// The receipts of what deployers have live of units, in the order they are asked for.
+    pub(crate) fn receipts<'a>(
+        &self,
+        pickup: &str,
+        asked: impl Iterator<Item = (&'a str, &'a UnitPath)>,
+    ) -> Result<Vec<Option<Value>>> {
         self.read(|view| {
-            let mut find = view.prepare_cached(
-                "SELECT receipt FROM live
-                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
-            )?;
-            let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
-            match rows.next()? {
-                Some(row) => load_json(row, 0),
-                None => Ok(None),
-            }
+            let mut find = view.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
+            let pickup: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
+            let mut find =
+                view.prepare_cached("SELECT receipt FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?;
+            let receipt = |(deployer, unit): (&str, &UnitPath)| {
+                let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
+                match rows.next()? {
+                    Some(row) => load_json(row, 0),
+                    None => Ok(None),
+                }
+            };
+            asked.map(receipt).collect()
         })
     }
 

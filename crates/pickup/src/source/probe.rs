@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door to the files in pickup directories")]
 
 use std::fs::{File, Metadata, OpenOptions};
-use std::io;
+use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
 use super::lease::Lease;
@@ -16,15 +16,35 @@ mod tests;
 /// A path that changes each time it is looked at is reported as being written to after so many looks.
 const LOOKS_MAX: usize = 3;
 
+/// Files up to this size are read while they are looked at.
+const READ_MAX: u64 = 64 * 1024;
+
 /// Looks at paths, on the thread that it was made on.
 #[derive(Debug)]
 pub(crate) struct Probe {
     lease: Lease,
 }
 
+/// A small file that was read while it was looked at: it is not to be opened and read once more.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub file: File,
+    /// All of it. The file was the same before and after it was read.
+    pub content: Vec<u8>,
+}
+
+/// What is known of a name before it is looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Before<'a> {
+    /// What a listing saw there a moment ago: a regular file.
+    pub listed: Option<&'a Fingerprint>,
+    /// What was captured there.
+    pub known: Option<&'a Fingerprint>,
+}
+
 /// What one attempt at a look gave.
 enum Attempt {
-    Seen(Sight),
+    Seen(Sight, Option<Vec<u8>>),
     /// The content changed while it was judged; what was seen of it.
     Changed(Sight),
     /// Another file took the name.
@@ -43,8 +63,8 @@ impl Probe {
         open_no_follow(path).map_or(Writer::Unknown, |file| self.lease.writer_of(&file))
     }
 
-    /// Looks at `place` below `root`, a real path. Where the fingerprint is still `known`, the structure is not judged
-    /// again and passes for whole.
+    /// Looks at `place` below `root`, a real path. Where the fingerprint is still the one known, the structure is not
+    /// judged again and passes for whole. A small file that nobody writes to comes with its bytes.
     ///
     /// A directory counts as gone: no file has that name.
     pub(crate) fn look(
@@ -53,23 +73,25 @@ impl Probe {
         place: &Place,
         symlinks: Symlinks,
         hint: Hint,
-        known: Option<&Fingerprint>,
-    ) -> Sight {
+        before: Before<'_>,
+    ) -> (Sight, Option<Read>) {
         let path = root.join(place.path.as_path());
         let mut last = Sight::Unreadable("it is replaced faster than it can be looked at".into());
+        let mut listed = before.listed.copied();
         for _ in 0..LOOKS_MAX {
-            let opened = match open_regular(root, &path, symlinks) {
+            let opened = match open_regular(root, &path, symlinks, listed.take()) {
                 Ok(opened) => opened,
-                Err(sight) => return sight,
+                Err(sight) => return (sight, None),
             };
-            match opened.map(|(file, seen)| self.judge(&file, &path, &seen, hint, known)) {
-                Some(Ok(Attempt::Seen(sight))) => return sight,
-                Some(Ok(Attempt::Changed(sight))) => last = sight,
-                Some(Ok(Attempt::Replaced)) | None => {}
-                Some(Err(e)) => return unreadable(&e),
+            let Some((file, seen)) = opened else { continue };
+            match self.judge(&file, &path, &seen, hint, before.known) {
+                Ok(Attempt::Seen(sight, content)) => return (sight, content.map(|content| Read { file, content })),
+                Ok(Attempt::Changed(sight)) => last = sight,
+                Ok(Attempt::Replaced) => {}
+                Err(e) => return (unreadable(&e), None),
             }
         }
-        last
+        (last, None)
     }
 
     /// Judges `file`, which was opened at `path` where `seen` was just before.
@@ -81,19 +103,32 @@ impl Probe {
         hint: Hint,
         known: Option<&Fingerprint>,
     ) -> io::Result<Attempt> {
-        let before = Fingerprint::of(&file.metadata()?);
-        if (before.dev, before.ino) != (seen.dev, seen.ino) {
+        let metadata = file.metadata()?;
+        let before = Fingerprint::of(&metadata);
+        if (before.dev, before.ino) != (seen.dev, seen.ino) || !metadata.is_file() {
             return Ok(Attempt::Replaced);
         }
         let writer = self.lease.writer_of(file);
-        let is_known = known == Some(&before);
+        let mut content = None;
         let shape = match (writer, path.file_name()) {
-            (Writer::Nobody | Writer::Unknown, Some(name)) if !is_known => structure::shape(file, name, before.size)?,
+            (Writer::Nobody | Writer::Unknown, Some(name)) if known != Some(&before) => {
+                // Whoever may still be waited for is not read each time.
+                if writer == Writer::Nobody && before.size <= READ_MAX {
+                    content = read_whole(file, before.size)?;
+                }
+                match &content {
+                    Some(content) => structure::shape_of(&mut Cursor::new(content), name, before.size)?,
+                    None => structure::shape(file, name, before.size)?,
+                }
+            }
             (Writer::Nobody | Writer::Unknown | Writer::Somebody, _) => Shape::Whole,
         };
         let after = Fingerprint::of(&file.metadata()?);
         if (after.size, after.mtime) == (before.size, before.mtime) {
-            Ok(Attempt::Seen(Sight::File { fingerprint: after, hint, writer, shape }))
+            Ok(Attempt::Seen(
+                Sight::File { fingerprint: after, hint, writer, shape },
+                content.filter(|_| after == before),
+            ))
         } else {
             // What was judged is not what is there, and whoever changed it may not be done.
             Ok(Attempt::Changed(Sight::File {
@@ -106,16 +141,46 @@ impl Probe {
     }
 }
 
-/// Opens the regular file at `path`, or at the end of a symlink that may be followed, without waiting and without touching
-/// anything else; gives the fingerprint of what was there before the open. `None` if the path changed in between.
-fn open_regular(root: &Path, path: &Path, symlinks: Symlinks) -> Result<Option<(File, Fingerprint)>, Sight> {
-    let seen = path.symlink_metadata().map_err(|e| gone_or_unreadable(&e))?;
-    if seen.is_symlink() {
-        return open_resolved(root, path, symlinks);
+/// All of the file, of which nothing was read yet; `None` if it has not just `size` bytes.
+fn read_whole(mut file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    // One more, so that one read tells that this is the end.
+    let mut content = vec![0; size + 1];
+    let mut filled = 0;
+    while filled < size {
+        match file.read(&mut content[filled..]) {
+            Ok(0) => return Ok(None),
+            Ok(read) => filled += read,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
     }
-    check_regular(&seen)?;
+    content.truncate(size);
+    Ok((filled == size).then_some(content))
+}
+
+/// Opens the regular file at `path`, or at the end of a symlink that may be followed, without waiting and without touching
+/// anything else; gives the fingerprint of what was there before the open, which is what was `listed` if anything was.
+/// `None` if the path changed in between.
+fn open_regular(
+    root: &Path,
+    path: &Path,
+    symlinks: Symlinks,
+    listed: Option<Fingerprint>,
+) -> Result<Option<(File, Fingerprint)>, Sight> {
+    let seen = match listed {
+        Some(listed) => listed,
+        None => {
+            let seen = path.symlink_metadata().map_err(|e| gone_or_unreadable(&e))?;
+            if seen.is_symlink() {
+                return open_resolved(root, path, symlinks);
+            }
+            check_regular(&seen)?;
+            Fingerprint::of(&seen)
+        }
+    };
     match open_without_symlinks(path) {
-        Ok(file) => Ok(Some((file, Fingerprint::of(&seen)))),
+        Ok(file) => Ok(Some((file, seen))),
         // A directory on the way is a symlink, or the file just became one.
         Err(e) if is_loop(&e) => open_resolved(root, path, symlinks),
         Err(e) => Err(gone_or_unreadable(&e)),

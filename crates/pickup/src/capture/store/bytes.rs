@@ -76,6 +76,8 @@ pub(super) fn clone(_from: &File, _to: &File) -> bool {
 pub(super) struct Temp {
     pub(super) path: PathBuf,
     pub(super) file: File,
+    /// Whether the file still has this name.
+    is_named: bool,
 }
 
 impl Temp {
@@ -88,28 +90,57 @@ impl Temp {
             options.mode(0o600);
         }
         let file = options.open(&path)?;
-        Ok(Self { path, file })
+        Ok(Self::given(path, file))
+    }
+
+    /// A file that is there already, and is ours.
+    pub(super) fn given(path: PathBuf, file: File) -> Self {
+        Self { path, file, is_named: true }
     }
 
     /// Readable for all who can get here, writable for nobody: a deployer must not change what others rely on.
     pub(super) fn make_read_only(&self) -> io::Result<()> {
-        let mut permissions = self.file.metadata()?.permissions();
         #[cfg(unix)]
-        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o444);
+        let permissions = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o444);
         #[cfg(not(unix))]
-        permissions.set_readonly(true);
+        let permissions = {
+            let mut permissions = self.file.metadata()?.permissions();
+            permissions.set_readonly(true);
+            permissions
+        };
         self.file.set_permissions(permissions)
     }
 
-    pub(super) fn rename(self, to: &Path) -> io::Result<()> {
-        fs::rename(&self.path, to)
-        // The path is free now, so dropping removes nothing.
+    /// Gives it the name `to`, whoever has that.
+    pub(super) fn rename(&mut self, to: &Path) -> io::Result<()> {
+        fs::rename(&self.path, to)?;
+        self.is_named = false;
+        Ok(())
+    }
+
+    /// Gives it the name `to`. An error of the kind `AlreadyExists` says that somebody has that, and any other may say only
+    /// that this cannot be done in one step here.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    pub(super) fn rename_to_new(&mut self, to: &Path) -> io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+        renameat_with(CWD, &self.path, CWD, to, RenameFlags::NOREPLACE)?;
+        self.is_named = false;
+        Ok(())
+    }
+
+    /// There is no such step here.
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    pub(super) fn rename_to_new(&mut self, _to: &Path) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
 impl Drop for Temp {
     fn drop(&mut self) {
-        // Nothing can be done if it stays; the next start sweeps it away.
-        let _ = fs::remove_file(&self.path);
+        if self.is_named {
+            // Nothing can be done if it stays; the next start sweeps it away.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }

@@ -44,7 +44,7 @@ impl Store {
         }
         let size = found.len();
         // From here on it is removed, unless it is kept.
-        let given = Temp { path: path.to_owned(), file };
+        let given = Temp::given(path.to_owned(), file);
         self.check_size(named, size)?;
         let digest = hash(&given.file).doing("read", path)?;
         if !self.pin_if_stored(&digest, size) {
@@ -62,11 +62,11 @@ impl Store {
     }
 
     /// Makes `given` a temporary of the store's own.
-    fn take_over(&self, given: Temp, size: u64) -> Result<Temp> {
+    fn take_over(&self, mut given: Temp, size: u64) -> Result<Temp> {
         let mut temp = self.temp()?;
-        match std::fs::rename(&given.path, &temp.path) {
+        match given.rename(&temp.path) {
             Ok(()) => {
-                // The file that had the temporary's name is gone; dropping `given` removes a name that is free.
+                // The file that had the temporary's name is gone.
                 temp.file = given.file.try_clone().doing("read", &temp.path)?;
                 Ok(temp)
             }
@@ -79,7 +79,7 @@ impl Store {
         }
     }
 
-    fn check_size(&self, named: &Path, size: u64) -> Result<()> {
+    pub(super) fn check_size(&self, named: &Path, size: u64) -> Result<()> {
         if size <= self.max {
             return Ok(());
         }

@@ -93,6 +93,22 @@ fn the_same_bytes_are_stored_once() {
 }
 
 #[test]
+fn what_was_read_already_is_stored_unless_the_file_changed_since() {
+    let case = Case::new(1 << 30);
+    let path = case.file("a", b"one");
+    let read = Read { file: File::open(&path).unwrap(), content: b"one".to_vec() };
+    let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
+    let Captured::File(file) = case.store.capture_read(&path, &seen, &read).unwrap() else { panic!() };
+    assert_eq!((fs::read(&file.stored).unwrap(), file.digest), (b"one".to_vec(), digest(b"one")));
+    case.store.unpin(&file.digest);
+    case.file("a", b"longer");
+    // A file that was just written is looked at once more.
+    let now = Fingerprint { mtime: i64::MAX, ..seen };
+    assert_eq!(case.store.capture_read(&path, &now, &read).unwrap(), Captured::Moved);
+    assert_eq!(case.temps(), 0);
+}
+
+#[test]
 fn a_file_that_is_not_the_expected_one_has_moved() {
     let case = Case::new(1 << 30);
     let path = case.file("a", b"one");

@@ -139,6 +139,31 @@ fn a_record_that_does_not_follow_is_refused_whole() {
 }
 
 #[test]
+fn groups_with_gaps_between_them_move_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let changes: Vec<Change> =
+        (0..6).map(|number| change(&format!("f{number}"), Some(file(dir.path(), "x")))).collect();
+    let intent = intent(1, &changes);
+    let id = journal.intend(&intent, 1).unwrap();
+    journal.staged(id, &all_staged(&intent)).unwrap();
+    let committed = all_committed(&intent);
+    let some: Vec<CommittedGroup> = [5, 0, 1, 3].map(|group: usize| committed[group].clone()).into();
+    journal.committed(id, &some, 2).unwrap();
+    journal.reverted(id, 2, "no", "", 2).unwrap();
+    journal.retired(id, &[3, 0]).unwrap();
+    let states = || -> Vec<GroupState> {
+        journal.open_deployments().unwrap()[0].groups.iter().map(|group| group.state).collect()
+    };
+    use GroupState::{Committed, Retired, Reverted, Staged};
+    assert_eq!(states(), [Retired, Committed, Reverted, Retired, Staged, Committed]);
+    let live: Vec<String> = journal.live("app").unwrap().iter().map(|row| row.unit.to_string()).collect();
+    assert_eq!(live, ["f0", "f1", "f3", "f5"]);
+    assert_eq!(journal.contents_at("app", 1).unwrap().len(), 4);
+    assert!(journal.retired(id, &[0, 6]).is_err());
+}
+
+#[test]
 fn a_repeated_commit_does_not_bring_an_old_version_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());

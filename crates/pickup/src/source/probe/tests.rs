@@ -27,7 +27,7 @@ impl Case {
 
     fn look_as(&self, path: &str, symlinks: Symlinks, known: Option<&Fingerprint>) -> Sight {
         let place = Place { root: 0, path: UnitPath::new(path).unwrap() };
-        self.probe.look(&self.root, &place, symlinks, Hint::Scan, known)
+        self.probe.look(&self.root, &place, symlinks, Hint::Scan, Before { listed: None, known }).0
     }
 
     fn look(&self, path: &str) -> Sight {
@@ -59,6 +59,50 @@ fn a_file_that_is_open_for_writing_has_a_writer_and_no_judged_shape() {
     let _writer = File::create(case.root.join("half.zip")).unwrap();
     let sight = case.look("half.zip");
     assert!(matches!(sight, Sight::File { writer: Writer::Somebody, shape: Shape::Whole, .. }), "{sight:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_small_file_that_nobody_writes_to_comes_with_its_bytes() {
+    let case = Case::new();
+    let place = |path| Place { root: 0, path: UnitPath::new(path).unwrap() };
+    let read = |path, known: Option<&Fingerprint>| {
+        let before = Before { listed: None, known };
+        let (sight, read) = case.probe.look(&case.root, &place(path), Symlinks::Inside, Hint::Scan, before);
+        let Sight::File { fingerprint, .. } = sight else { panic!("{sight:?}") };
+        (fingerprint, read.map(|read| read.content))
+    };
+    let (fingerprint, content) = read("a.txt", None);
+    assert_eq!(content.as_deref(), Some(&b"hello"[..]));
+    assert_eq!(read("a.txt", Some(&fingerprint)), (fingerprint, None));
+    fs::write(case.root.join("empty"), "").unwrap();
+    assert_eq!(read("empty", None).1.as_deref(), Some(&b""[..]));
+    fs::write(case.root.join("large"), vec![1; READ_MAX as usize + 1]).unwrap();
+    assert_eq!(read("large", None).1, None);
+    let _writer = File::options().append(true).open(case.root.join("a.txt")).unwrap();
+    assert_eq!(read("a.txt", None), (fingerprint, None));
+}
+
+#[test]
+fn what_took_the_place_of_what_was_listed_is_what_is_seen() {
+    let case = Case::new();
+    let Sight::File { fingerprint: listed, .. } = case.look("a.txt") else { panic!() };
+    let look = || {
+        let place = Place { root: 0, path: UnitPath::new("a.txt").unwrap() };
+        let before = Before { listed: Some(&listed), known: None };
+        case.probe.look(&case.root, &place, Symlinks::Inside, Hint::Scan, before).0
+    };
+    assert!(matches!(look(), Sight::File { fingerprint, .. } if fingerprint == listed));
+    fs::write(case.root.join("b.txt"), "another").unwrap();
+    fs::rename(case.root.join("b.txt"), case.root.join("a.txt")).unwrap();
+    assert!(matches!(look(), Sight::File { fingerprint, .. } if fingerprint.size == 7));
+    fs::remove_file(case.root.join("a.txt")).unwrap();
+    assert_eq!(look(), Sight::Gone);
+    symlink("../out/secret", case.root.join("a.txt")).unwrap();
+    assert!(matches!(look(), Sight::Refused(_)));
+    fs::remove_file(case.root.join("a.txt")).unwrap();
+    fs::create_dir(case.root.join("a.txt")).unwrap();
+    assert_eq!(look(), Sight::Gone);
 }
 
 #[test]
