@@ -236,6 +236,12 @@ pub trait Deployer: Send + Sync + 'static {
         async { Ok(()) }
     }
 
+    /// Whether [`stage`](Self::stage) leaves nothing behind but its receipt, so that nothing need be known of it after a
+    /// crash. Then the engine stages before it writes down what it is about to do, which saves a write. Default: no.
+    fn is_stageless(&self) -> bool {
+        false
+    }
+
     /// Prepares the unit beside what is live; nobody sees it yet.
     fn stage(
         &self,

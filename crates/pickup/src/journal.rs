@@ -154,6 +154,8 @@ pub(crate) struct Intent {
 #[derive(Clone, Debug)]
 pub(crate) struct IntendedGroup {
     pub steps: Vec<IntendedStep>,
+    /// Whether all of it is staged already, which then left nothing behind.
+    pub is_staged: bool,
 }
 
 /// One unit for one deployer.
@@ -164,6 +166,8 @@ pub(crate) struct IntendedStep {
     pub unit: Unit,
     /// The receipt of what is live before.
     pub old: Option<Value>,
+    /// The receipt of what was staged, if it was.
+    pub staged: Option<Value>,
 }
 
 /// What a step staged; groups and steps are counted from 0, as in the intent.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use rustix::process::{Signal, kill_process};
 
 use super::followed::{Followed, OFTEN, workers};
-use crate::daemon::Daemon;
 
 const ROUNDS: u32 = 50;
 const FILES: usize = 30;

@@ -102,6 +102,10 @@ where
     type Staged = ();
     type Live = Live;
 
+    fn is_stageless(&self) -> bool {
+        true
+    }
+
     async fn stage(&self, _cx: &Context, _unit: &Unit, _old: Option<&Live>) -> Result<()> {
         Ok(())
     }

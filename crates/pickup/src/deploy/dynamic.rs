@@ -18,6 +18,7 @@ pub(crate) type Phase<'a, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + '
 pub(crate) trait DynDeployer: Send + Sync + 'static {
     fn scope(&self) -> Scope;
     fn accepts(&self, unit: &Unit) -> Verdict;
+    fn is_stageless(&self) -> bool;
     fn check<'a>(&'a self, cx: &'a Context, unit: &'a Unit, old: Option<&'a Value>) -> Phase<'a, ()>;
     fn stage<'a>(&'a self, cx: &'a Context, unit: &'a Unit, old: Option<&'a Value>) -> Phase<'a, Value>;
     fn activate<'a>(
@@ -52,6 +53,10 @@ pub(crate) trait DynDeployer: Send + Sync + 'static {
 impl<D: Deployer> DynDeployer for D {
     fn scope(&self) -> Scope {
         Deployer::scope(self)
+    }
+
+    fn is_stageless(&self) -> bool {
+        Deployer::is_stageless(self)
     }
 
     fn accepts(&self, unit: &Unit) -> Verdict {

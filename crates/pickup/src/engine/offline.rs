@@ -198,13 +198,14 @@ mod tests {
             changes: Arc::new([change]),
             revision: Some(revision.clone()),
         };
-        let step = IntendedStep { deployer: "copy".into(), config_digest: String::new(), unit, old: None };
+        let step =
+            IntendedStep { deployer: "copy".into(), config_digest: String::new(), unit, old: None, staged: None };
         let intent = Intent {
             pickup: "app".into(),
             generation: 1,
             origin: Origin::Change,
             revision: Some(revision.clone()),
-            groups: vec![IntendedGroup { steps: vec![step] }],
+            groups: vec![IntendedGroup { steps: vec![step], is_staged: false }],
         };
         let id = journal.intend(&intent, 0).unwrap();
         journal.staged(id, &[StagedStep { group: 0, step: 0, receipt: None }]).unwrap();

@@ -100,28 +100,44 @@ impl<'a> Transaction<'a> {
         }
         self.is_flushed = planned.iter().map(|group| group.steps.len()).sum::<usize>() >= FLUSHED_STEPS;
         let mut groups = self.prepare(planned)?;
-        let id = match self.intend(&groups, generation, origin) {
+        // What leaves nothing behind need not be known of beforehand.
+        let is_stageless = self.is_stageless(&groups);
+        if is_stageless {
+            self.check_and_stage(&mut groups).await;
+        }
+        let id = match self.intend(&groups, generation, origin, is_stageless) {
             Ok(id) => id,
             Err(error) => {
                 self.own_up(generation);
                 return Err(error);
             }
         };
-        for group in &mut groups {
-            self.check(group).await;
-        }
-        for group in &mut groups {
-            self.stage(group).await;
-        }
-        self.flush(&mut groups).await;
-        if let Err(error) = self.record_staged(id, &groups) {
-            self.give_up(id, &mut groups, &error).await;
-            return Err(error);
+        if !is_stageless {
+            self.check_and_stage(&mut groups).await;
+            if let Err(error) = self.record_staged(id, &groups) {
+                self.give_up(id, &mut groups, &error).await;
+                return Err(error);
+            }
         }
         self.activate_all(id, &mut groups).await?;
         self.retire(id, &mut groups).await;
         outcomes.extend(groups.into_iter().map(Progress::outcome));
         Ok(outcomes)
+    }
+
+    fn is_stageless(&self, groups: &[Progress]) -> bool {
+        let mut steps = groups.iter().flat_map(|progress| &progress.group.steps);
+        steps.all(|step| self.bound(&step.deployer).is_ok_and(|bound| bound.deployer.is_stageless()))
+    }
+
+    async fn check_and_stage(&self, groups: &mut [Progress]) {
+        for group in &mut *groups {
+            self.check(group).await;
+        }
+        for group in &mut *groups {
+            self.stage(group).await;
+        }
+        self.flush(groups).await;
     }
 
     /// Asks the deployers what they object to, as [`carry_out`](Self::carry_out) does first, and does no more.
@@ -177,15 +193,17 @@ impl<'a> Transaction<'a> {
         Ok(groups.into_iter().map(progress).collect())
     }
 
-    fn intend(&self, groups: &[Progress], generation: u64, origin: Origin) -> Result<DeploymentId> {
-        let step = |(step, old): (&Step, &Option<Value>)| {
+    /// Writes down what is about to be done; with what is staged, if that is done already.
+    fn intend(&self, groups: &[Progress], generation: u64, origin: Origin, is_staged: bool) -> Result<DeploymentId> {
+        let step = |((step, old), staged): ((&Step, &Option<Value>), &Option<Value>)| {
             let config_digest = self.bound(&step.deployer).map(|bound| bound.config_digest.clone())?;
             let (deployer, unit, old) = (step.deployer.clone(), step.unit.clone(), old.clone());
-            Ok(IntendedStep { deployer, config_digest, unit, old })
+            Ok(IntendedStep { deployer, config_digest, unit, old, staged: staged.clone() })
         };
         let group = |progress: &Progress| {
-            let steps = progress.group.steps.iter().zip(&progress.old).map(step).collect::<Result<_>>()?;
-            Ok(IntendedGroup { steps })
+            let steps = progress.group.steps.iter().zip(&progress.old).zip(&progress.staged).map(step);
+            let steps = steps.collect::<Result<_>>()?;
+            Ok(IntendedGroup { steps, is_staged: is_staged && progress.failure.is_none() })
         };
         let groups: Vec<IntendedGroup> = groups.iter().map(group).collect::<Result<_>>()?;
         let first = groups.iter().flat_map(|group: &IntendedGroup| &group.steps).next();

@@ -208,15 +208,16 @@ impl<'a> Rows<'a> {
             )?,
             step: transaction.prepare_cached(
                 "INSERT INTO step (deployment, in_group, number, deployer, config_digest, path, kind, content,
-                                   previous, changes, old)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                                   previous, changes, old, staged)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?,
             contents: Contents::new(transaction)?,
         })
     }
 
     fn group(&mut self, number: usize, group: &IntendedGroup) -> Attempt<()> {
-        self.group.execute(params![self.id.0, index(number), GroupState::Intended.as_str()])?;
+        let state = if group.is_staged { GroupState::Staged } else { GroupState::Intended };
+        self.group.execute(params![self.id.0, index(number), state.as_str()])?;
         let mut changes = Changes::default();
         for (step_number, step) in group.steps.iter().enumerate() {
             let unit = &step.unit;
@@ -241,6 +242,7 @@ impl<'a> Rows<'a> {
                 unit.previous.map(|digest| digest.0),
                 serde_json::to_string(&numbers)?,
                 step.old.as_ref().map(Value::to_string),
+                step.staged.as_ref().map(Value::to_string),
             ])?;
         }
         Ok(())

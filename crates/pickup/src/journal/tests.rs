@@ -57,12 +57,12 @@ fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
         changes: Arc::new([change.clone()]),
         revision: None,
     };
-    IntendedStep { deployer: deployer.to_owned(), config_digest: "c1".to_owned(), unit, old: None }
+    IntendedStep { deployer: deployer.to_owned(), config_digest: "c1".to_owned(), unit, old: None, staged: None }
 }
 
 /// One group for each change, each for the deployer `copy`.
 fn intent(generation: u64, changes: &[Change]) -> Intent {
-    let group = |change| IntendedGroup { steps: vec![step("copy", generation, change)] };
+    let group = |change| IntendedGroup { steps: vec![step("copy", generation, change)], is_staged: false };
     Intent {
         pickup: "app".to_owned(),
         generation,

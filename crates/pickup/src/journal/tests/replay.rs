@@ -15,7 +15,7 @@ fn recovery_finds_everything_that_was_intended() {
     let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("a", "1")]))));
     whole.unit.changes = changes.iter().cloned().collect();
     whole.old = Some(json!({ "link": "releases/0" }));
-    intent.groups.push(IntendedGroup { steps: vec![step("copy", 1, &changes[0]), whole.clone()] });
+    intent.groups.push(IntendedGroup { steps: vec![step("copy", 1, &changes[0]), whole.clone()], is_staged: false });
     let id = journal.intend(&intent, 5).unwrap();
     journal.staged(id, &[StagedStep { group: 3, step: 1, receipt: Some(json!("beside")) }]).unwrap();
 
@@ -33,6 +33,24 @@ fn recovery_finds_everything_that_was_intended() {
     let moved = change("b", Some(tree(copy.path(), &[("x", "1"), ("y/z", "2")])));
     assert_eq!(open.groups[1].steps[0].unit, step("copy", 1, &moved).unit);
     assert_eq!(open.groups[2].steps[0].unit, intent.groups[2].steps[0].unit);
+}
+
+#[test]
+fn what_is_staged_before_the_intent_is_written_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let mut intent = intent(1, &[change("a", Some(file(dir.path(), "1"))), change("b", None)]);
+    // Of `b`, a check failed: what was intended all the same is taken back.
+    intent.groups[0].is_staged = true;
+    intent.groups[0].steps[0].staged = Some(json!("nothing"));
+    let id = journal.intend(&intent, 5).unwrap();
+    let groups = open(killed(dir.path()).path()).open_deployments().unwrap().remove(0).groups;
+    let found: Vec<_> = groups.into_iter().map(|mut group| (group.state, group.steps.remove(0).staged)).collect();
+    assert_eq!(found, [(GroupState::Staged, Some(json!("nothing"))), (GroupState::Intended, None)]);
+    let live = vec![LiveChange { step: 0, receipt: Some(json!("live")) }];
+    journal.committed(id, &[CommittedGroup { group: 0, live }], 6).unwrap();
+    journal.reverted(id, 1, "refused", "", 6).unwrap();
+    assert_eq!(journal.receipts("app", [("copy", &path("a"))].into_iter()).unwrap(), [Some(json!("live"))]);
 }
 
 #[cfg(unix)]
@@ -98,7 +116,7 @@ fn the_contents_of_a_generation_are_files_whatever_the_deployers_scope() {
     whole.unit.changes = changes.iter().cloned().collect();
     let mut steps: Vec<_> = changes.iter().map(|change| step("copy", 1, change)).collect();
     steps.push(whole);
-    intent.groups.push(IntendedGroup { steps });
+    intent.groups.push(IntendedGroup { steps, is_staged: false });
     deploy(&mut journal, &intent, 0).unwrap();
     let contents = journal.contents_at("app", 1).unwrap();
     assert_eq!(contents.into_keys().collect::<Vec<_>>(), [path("a"), path("b/c")]);
@@ -378,7 +396,7 @@ fn what_went_live_as_a_part_of_the_whole_leaves_the_quarantine() {
     }
     let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("x", "1")]))));
     whole.unit.changes = Arc::new([change("a", None), change("b", None)]);
-    let group = IntendedGroup { steps: vec![whole] };
+    let group = IntendedGroup { steps: vec![whole], is_staged: false };
     deploy(&mut journal, &Intent { groups: vec![group], ..intent(1, &[]) }, 0).unwrap();
     assert_eq!(journal.quarantined("app").unwrap(), [failed("c", "release")]);
 }
