@@ -17,6 +17,7 @@ mod batch;
 mod control;
 mod failures;
 mod follow;
+mod former;
 mod git;
 mod hold;
 mod inbox;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
+use super::former::let_go;
 use super::inbox::Inbox;
 use super::pickup::{Done, Message, Pickup, Work};
 use super::recover::{finish_open, load, observe_all};
@@ -41,13 +42,14 @@ impl Pickup {
         };
         let mut report = self.report(work);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
-        let turn = self.turn.clone();
+        let (turn, enders) = (self.turn.clone(), self.enders.clone());
         // Journal and files are blocking work; the deployers' futures run here, too.
         self.shared.runtime.spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
-            let mut transaction = Transaction::new(&shared, &config.name, &deployers, &mut done.owed);
+            let transaction = Transaction::new(&shared, &config.name, &deployers, &mut done.owed);
+            let mut transaction = transaction.ended_by(&enders);
             done.result = runtime.block_on(transaction.carry_out(plan, generation, origin));
         });
     }
@@ -57,13 +59,14 @@ impl Pickup {
         self.is_busy = true;
         let mut report = self.report(Work::Recover);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
-        let turn = self.turn.clone();
+        let (turn, enders) = (self.turn.clone(), self.enders.clone());
         self.shared.runtime.spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
             done.result = runtime.block_on(async {
-                done.drifted = finish_open(&shared, &config.name, &deployers, &mut done.owed).await?;
+                done.drifted = finish_open(&shared, &config.name, &enders, &mut done.owed).await?;
+                let_go(&shared, &config.name, &deployers, &enders).await;
                 let reader = shared.reader()?;
                 let loaded = load(&shared, &reader, &config.name, &deployers)?;
                 done.loaded = Some((loaded, shared.store.stored()?));

@@ -207,6 +207,8 @@ pub(super) struct Pickup {
     pub shared: Arc<Shared>,
     pub config: Arc<PickupConfig>,
     pub deployers: Arc<[Bound]>,
+    /// Those, and former ones that left something: what they began is ended by them.
+    pub enders: Arc<[Bound]>,
     pub inbox: Arc<Inbox<Message>>,
     pub subscriber: Subscriber,
     pub probe: Probe,

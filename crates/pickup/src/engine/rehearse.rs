@@ -88,7 +88,8 @@ impl<B: FnOnce(&Shared) -> Result<Arc<[Bound]>> + Send + 'static> Rehearsal<B> {
         // It watches nothing, and so nothing begins by itself.
         let config = Arc::new(PickupConfig { watch: WatchMode::Off, ..PickupConfig::clone(&config) });
         let (inbox, turn, starts) = (Arc::new(Inbox::new()), Arc::default(), AtomicU64::new(0));
-        let parts = Parts { shared: shared.clone(), config, bound, inbox, turn, starts };
+        let enders = bound.clone();
+        let parts = Parts { shared: shared.clone(), config, bound, enders, inbox, turn, starts };
         let pickup = parts.pickup(shared.watcher.subscribe(Arc::new(|_| {})))?;
         let report = pickup.rehearse(memory, options);
         shared.watcher.end();

@@ -10,6 +10,7 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::oneshot;
 
+use super::former::bind_former;
 use super::git::repository;
 use super::inbox::Inbox;
 use super::links::Links;
@@ -107,7 +108,7 @@ impl Running {
             if self.entries.contains_key(name) {
                 continue;
             }
-            match Entry::start(shared, registered, pickup.clone(), deployers_of(config, pickup)) {
+            match Entry::start(shared, registered, pickup.clone(), config) {
                 Ok(entry) => {
                     self.entries.insert(name.clone(), entry);
                 }
@@ -207,12 +208,15 @@ impl Entry {
         shared: &Arc<Shared>,
         registered: &Registered,
         config: PickupConfig,
-        deployers: Vec<DeployerConfig>,
+        all: &Config,
     ) -> Result<Self> {
+        let deployers = deployers_of(all, &config);
         let config = Arc::new(config);
         let inbox = Arc::new(Inbox::new());
-        let bound: Arc<[Bound]> =
-            bind(shared, registered, &config, &deployers, |name| reporter(shared, &config, &inbox, name))?.into();
+        let reporter = |name: &str| reporter(shared, &config, &inbox, name);
+        let bound: Arc<[Bound]> = bind(shared, registered, &config, &deployers, reporter)?.into();
+        let former = bind_former(shared, registered, all, &config, reporter);
+        let enders = if former.is_empty() { bound.clone() } else { bound.iter().cloned().chain(former).collect() };
         // Compiled once here, so that a mistake is the entry's and not the thread's.
         Rules::new(&config)?;
         glob_set(&config.settle_patterns)?;
@@ -220,6 +224,7 @@ impl Entry {
             shared: shared.clone(),
             config: config.clone(),
             bound,
+            enders,
             inbox: inbox.clone(),
             turn: Arc::default(),
             starts: AtomicU64::new(0),
@@ -318,6 +323,7 @@ pub(super) struct Parts {
     pub shared: Arc<Shared>,
     pub config: Arc<PickupConfig>,
     pub bound: Arc<[Bound]>,
+    pub enders: Arc<[Bound]>,
     pub inbox: Arc<Inbox<Message>>,
     /// Held by the lane while it works: a pickup that starts again after a panic waits for its former lane.
     pub turn: Arc<Mutex<()>>,
@@ -356,7 +362,7 @@ impl Parts {
     }
 
     pub(super) fn pickup(&self, subscriber: Subscriber) -> Result<Pickup> {
-        let Self { shared, config, bound, inbox, turn, starts } = self;
+        let Self { shared, config, bound, enders, inbox, turn, starts } = self;
         let probe =
             Probe::on_this_thread().map_err(|error| Error::new(ErrorKind::Io, "block SIGIO").caused_by(error))?;
         let (shared, config, bound, inbox) = (shared.clone(), config.clone(), bound.clone(), inbox.clone());
@@ -372,6 +378,7 @@ impl Parts {
             shared,
             config,
             deployers: bound,
+            enders: enders.clone(),
             inbox,
             subscriber,
             probe,

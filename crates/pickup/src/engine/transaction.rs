@@ -59,6 +59,8 @@ pub(super) struct Progress {
     undo_errors: Vec<String>,
     /// One of them does not pass by itself.
     is_undo_final: bool,
+    /// What a stage that failed left could not be swept.
+    is_unswept: bool,
     is_committed: bool,
 }
 
@@ -74,6 +76,8 @@ pub(super) struct Transaction<'a> {
     pub shared: &'a Shared,
     pub pickup: &'a str,
     pub deployers: &'a [Bound],
+    /// Those, and former ones that left something.
+    pub enders: &'a [Bound],
     pub owed: &'a mut Owing,
     /// Whether the change set is so large that what it writes is put on disk together.
     pub is_flushed: bool,
@@ -81,7 +85,12 @@ pub(super) struct Transaction<'a> {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(shared: &'a Shared, pickup: &'a str, deployers: &'a [Bound], owed: &'a mut Owing) -> Self {
-        Self { shared, pickup, deployers, owed, is_flushed: false }
+        Self { shared, pickup, deployers, enders: deployers, owed, is_flushed: false }
+    }
+
+    /// The same, with `enders`: its deployers, and former ones that left something.
+    pub(super) fn ended_by(self, enders: &'a [Bound]) -> Self {
+        Self { enders, ..self }
     }
 
     /// Carries out `plan` as `generation`.
@@ -235,6 +244,13 @@ impl<'a> Transaction<'a> {
                 Ok(receipt) => progress.staged[at] = Some(receipt),
                 Err(error) => {
                     self.shared.doubt_stored(&error);
+                    // All of it may have been done, and only its result lost.
+                    let cx_to_end = self.context_to_end(&step.unit, bound);
+                    let swept = bound.deployer.sweep(&cx_to_end, &step.unit, None, progress.old[at].as_ref()).await;
+                    if let Err(error) = swept {
+                        tracing::warn!(pickup = self.pickup, unit = %step.unit.path, %error, "cannot remove yet what may lie about");
+                        progress.is_unswept = true;
+                    }
                     progress.fail(at, &error, cx.take_output());
                 }
             }
@@ -411,9 +427,11 @@ impl<'a> Transaction<'a> {
                 lingering.extend(progress.units());
             }
         }
-        for progress in groups.iter().filter(|progress| !progress.undo_errors.is_empty()) {
+        for progress in groups.iter().filter(|progress| !progress.undo_errors.is_empty() || progress.is_unswept) {
             lingering.extend(progress.units());
         }
+        let committed = groups.iter().filter(|progress| progress.is_committed);
+        self.owed.superseded(self.shared.now(), &committed.flat_map(Progress::units).collect());
         let lingers = !lingering.is_empty();
         self.owed.unwritten.push(Owed::End { id, retired, lingers });
         if lingers {
@@ -444,6 +462,7 @@ impl Progress {
             failure: None,
             undo_errors,
             is_undo_final: false,
+            is_unswept: false,
             is_committed: false,
         }
     }

@@ -147,9 +147,7 @@ impl Life {
         Some(match chance.below(8) {
             0..=2 => Fault::Fail(error()),
             3 => Fault::Fail(error().transient()),
-            // What was staged and never told of is nobody's: only a crash leaves that behind, and recovery stages anew.
-            4 | 5 if phase != Phase::Stage => Fault::FailAfter(error()),
-            4 | 5 => Fault::Fail(error()),
+            4 | 5 => Fault::FailAfter(error()),
             6 => Fault::Delay(Duration::from_millis(chance.next() % 20)),
             _ => Fault::Panic,
         })
