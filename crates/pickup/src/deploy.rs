@@ -289,7 +289,8 @@ pub trait Deployer: Send + Sync + 'static {
     }
 
     /// Removes what may lie about of a change that is over: its receipt was lost, or it could not be reverted or retired
-    /// before a newer one went live. Nothing of any other change is touched, live or not. Default: nothing lies about.
+    /// before a newer version of the unit went live, or the unit was removed. Nothing of any other change is touched,
+    /// live or not. Default: nothing lies about.
     fn sweep(
         &self,
         cx: &Context,

@@ -32,6 +32,7 @@ mod plan;
 mod planned;
 mod recover;
 mod rehearse;
+mod relook;
 mod roots;
 mod running;
 mod shared;

@@ -346,6 +346,8 @@ impl Work {
         let Some(root) = Root::open(&into)? else { return Ok(()) };
         let old = old.filter(|old| old.into == into);
         let former = old.iter().flat_map(|old| &old.files).map(|file| file.path.clone());
+        let own = staged.iter().flat_map(|staged| &staged.files).map(|file| file.remove_own(&root));
+        first_error(own)?;
         let mut paths: BTreeSet<UnitPath> = match staged {
             Some(Staged { files, stale, .. }) => {
                 files.iter().map(|file| &file.path).chain(stale.iter().map(|file| &file.path)).cloned().collect()

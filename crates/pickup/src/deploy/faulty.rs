@@ -138,13 +138,7 @@ impl<D: Deployer> Deployer for Faulty<D> {
         self.run(Phase::Retire, Some(unit), self.inner.retire(cx, unit, staged, old)).await
     }
 
-    async fn sweep(
-        &self,
-        cx: &Context,
-        unit: &Unit,
-        staged: Option<&D::Staged>,
-        old: Option<&D::Live>,
-    ) -> Result<()> {
+    async fn sweep(&self, cx: &Context, unit: &Unit, staged: Option<&D::Staged>, old: Option<&D::Live>) -> Result<()> {
         self.run(Phase::Sweep, Some(unit), self.inner.sweep(cx, unit, staged, old)).await
     }
 

@@ -273,6 +273,7 @@ impl Pickup {
 
     /// Tells the journal which files were seen, so that the next start need not read them again.
     pub(super) fn save_known(&mut self) {
+        self.record_forgiven();
         let followed = self.followed();
         if self.unsaved.is_empty() && followed.is_empty() {
             return;

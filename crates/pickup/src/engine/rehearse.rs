@@ -216,7 +216,7 @@ impl Pickup {
             let now = self.shared.now();
             self.look_at_due(now);
             self.look_at_repositories(now);
-            let looks = [self.settle.next_deadline(), self.relook.first().map(|(at, _)| *at)];
+            let looks = [self.settle.next_deadline(), self.relook.next()];
             let next = looks.into_iter().flatten().filter(|at| *at <= patience).min();
             let is_awaited = self.is_repository_awaited();
             if (next.is_none() && !is_awaited) || self.shared.cancel.is_cancelled() {

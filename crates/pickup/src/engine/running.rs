@@ -16,6 +16,7 @@ use super::inbox::Inbox;
 use super::links::Links;
 use super::owed::Owing;
 use super::pickup::{End, Message, Pickup, Root};
+use super::relook::Relook;
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, State};
 use super::why::Explanation;
@@ -204,12 +205,7 @@ impl Entry {
         }
     }
 
-    fn start(
-        shared: &Arc<Shared>,
-        registered: &Registered,
-        config: PickupConfig,
-        all: &Config,
-    ) -> Result<Self> {
+    fn start(shared: &Arc<Shared>, registered: &Registered, config: PickupConfig, all: &Config) -> Result<Self> {
         let deployers = deployers_of(all, &config);
         let config = Arc::new(config);
         let inbox = Arc::new(Inbox::new());
@@ -402,13 +398,14 @@ impl Parts {
             paused: None,
             is_confirmed: false,
             failures: BTreeMap::new(),
+            forgiven: BTreeSet::new(),
             unrouted: BTreeMap::new(),
             held: None,
             deferred: Vec::new(),
             owed: Owing::default(),
             is_busy: false,
             in_hand: BTreeSet::new(),
-            relook: BTreeSet::new(),
+            relook: Relook::default(),
             trouble: None,
             pause_until: None,
             pause: Duration::ZERO,

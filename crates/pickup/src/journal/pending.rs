@@ -70,6 +70,8 @@ impl OpenDeployment {
 struct Newer {
     /// What is live of it: deployer and unit.
     live: Vec<(String, UnitPath)>,
+    /// What is live of itself.
+    own: Vec<(String, UnitPath)>,
     removed: Vec<UnitPath>,
 }
 
@@ -77,23 +79,29 @@ impl Newer {
     fn than(view: &Connection, deployment: &OpenDeployment) -> Attempt<Self> {
         let (pickup, generation) = (&deployment.pickup, deployment.generation.cast_signed());
         let mut list = view.prepare_cached(
-            "SELECT deployer, path FROM live
-             WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation > ?2",
+            "SELECT deployer, path, generation > ?2 FROM live
+             WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation >= ?2",
         )?;
-        let live = list.query_and_then(params![pickup, generation], |row| Ok((row.get(0)?, load_path(row, 1)?)))?;
-        let live = live.collect::<Attempt<_>>()?;
+        let (mut live, mut own) = (Vec::new(), Vec::new());
+        let mut rows = list.query(params![pickup, generation])?;
+        while let Some(row) = rows.next()? {
+            let found = if row.get(2)? { &mut live } else { &mut own };
+            found.push((row.get(0)?, load_path(row, 1)?));
+        }
         let mut list = view.prepare_cached(
             "SELECT path FROM unit_version
              WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation > ?2 AND content IS NULL",
         )?;
         let removed = list.query_and_then(params![pickup, generation], |row| load_path(row, 0))?;
-        Ok(Self { live, removed: removed.collect::<Attempt<_>>()? })
+        Ok(Self { live, own, removed: removed.collect::<Attempt<_>>()? })
     }
 
     fn supersedes(&self, step: &OpenStep) -> bool {
         let unit = &step.unit.path;
-        self.live.iter().any(|(deployer, live)| *deployer == step.deployer && live.overlaps(unit))
-            || self.removed.iter().any(|removed| removed.overlaps(unit))
+        let is_of = |(deployer, _): &&(String, UnitPath)| *deployer == step.deployer;
+        let is_live = self.own.iter().filter(is_of).any(|(_, own)| own == unit);
+        let is_covered = self.live.iter().filter(is_of).any(|(_, live)| live.overlaps(unit));
+        !is_live && (is_covered || self.removed.contains(unit))
     }
 }
 

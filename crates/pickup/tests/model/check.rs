@@ -89,13 +89,12 @@ pub(crate) fn live(case: &Case) {
                 Some(_) => {}
             }
         }
-        // What could not be taken back is left beside, and said so: somebody has to look.
-        let is_left = |_: &PathBuf| case.shape.may_stick();
-        for path in found.keys().filter(|path| !wanted.contains_key(*path) && !is_left(path)) {
+        for path in found.keys().filter(|path| !wanted.contains_key(*path)) {
             case.violations.add(format!("{deployer}: {} is live, and should not be there", path.display()));
         }
-        // A crash between making a directory and saying so leaves it, empty.
-        if *deployer != "release" && !case.shape.crashes && !case.shape.may_stick() {
+        // A crash between making a directory and saying so leaves it, empty; so does a stop where it could not be swept.
+        let is_forgotten = case.shape.crashes || case.violations.failed_to_sweep();
+        if *deployer != "release" && !is_forgotten && !case.shape.may_stick() {
             for directory in empty_directories(&target) {
                 case.violations.add(format!("{deployer}: the empty directory {} stays", directory.display()));
             }

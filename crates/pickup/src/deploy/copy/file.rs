@@ -280,6 +280,17 @@ impl StagedFile {
         parent.unlink(&backup)
     }
 
+    /// Removes the file that went live, if it still lies there as it was: a newer version replaced all it knew of.
+    pub(super) fn remove_own(&self, root: &Root) -> Result<()> {
+        let Some(parent) = root.parent_if_any(&self.path)? else { return Ok(()) };
+        let found = parent.look(name(&self.path))?;
+        if found.is_some_and(|found| found.identity == self.identity) {
+            parent.unlink(name(&self.path))
+        } else {
+            Ok(())
+        }
+    }
+
     /// Lets go of the old version.
     pub(super) fn retire(&self, root: &Root) -> Result<()> {
         let Some(parent) = root.parent_if_any(&self.temporary)? else { return Ok(()) };
