@@ -31,7 +31,8 @@ impl Pickup {
     fn report(&mut self, work: Work) -> Report {
         let result = Err(Error::new(ErrorKind::Cancelled, "finish the deployment: it was cut off"));
         let owed = std::mem::take(&mut self.owed);
-        let done = Done { start: self.start, work, result, owed, loaded: None, drifted: BTreeSet::new() };
+        let (live, drifted) = (Vec::new(), BTreeSet::new());
+        let done = Done { start: self.start, work, result, live, owed, loaded: None, drifted };
         Report { inbox: self.inbox.clone(), done: Some(done) }
     }
 
@@ -50,7 +51,9 @@ impl Pickup {
             let runtime = shared.runtime.clone();
             let transaction = Transaction::new(&shared, &config.name, &deployers, &mut done.owed);
             let mut transaction = transaction.ended_by(&enders);
-            done.result = runtime.block_on(transaction.carry_out(plan, generation, origin));
+            let result = runtime.block_on(transaction.carry_out(plan, generation, origin));
+            let live = transaction.live;
+            (done.result, done.live) = (result, live);
         });
     }
 

@@ -101,6 +101,8 @@ pub(super) struct Done {
     pub start: u64,
     pub work: Work,
     pub result: Result<Vec<Outcome>>,
+    /// What went live although the result is an error.
+    pub live: Vec<Outcome>,
     pub owed: Owing,
     /// What recovery read: the records, and what is in the content store, sorted.
     pub loaded: Option<(Loaded, Vec<Digest>)>,

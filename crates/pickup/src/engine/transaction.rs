@@ -79,13 +79,15 @@ pub(super) struct Transaction<'a> {
     /// Those, and former ones that left something.
     pub enders: &'a [Bound],
     pub owed: &'a mut Owing,
+    /// What went live before the journal failed.
+    pub live: Vec<Outcome>,
     /// Whether the change set is so large that what it writes is put on disk together.
     pub is_flushed: bool,
 }
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(shared: &'a Shared, pickup: &'a str, deployers: &'a [Bound], owed: &'a mut Owing) -> Self {
-        Self { shared, pickup, deployers, enders: deployers, owed, is_flushed: false }
+        Self { shared, pickup, deployers, enders: deployers, owed, live: Vec::new(), is_flushed: false }
     }
 
     /// The same, with `enders`: its deployers, and former ones that left something.
@@ -96,7 +98,7 @@ impl<'a> Transaction<'a> {
     /// Carries out `plan` as `generation`.
     ///
     /// # Errors
-    /// The journal cannot be written. Nothing of the plan is live then that is not in an outcome.
+    /// The journal cannot be written. Nothing of the plan is live then but what is in `live`.
     pub(super) async fn carry_out(&mut self, plan: Plan, generation: u64, origin: Origin) -> Result<Vec<Outcome>> {
         self.settle_debts()?;
         self.tend(&plan).await?;
@@ -127,7 +129,10 @@ impl<'a> Transaction<'a> {
             self.give_up(id, &mut groups, &error).await;
             return Err(error);
         }
-        self.activate_all(id, &mut groups).await?;
+        if let Err(error) = self.activate_all(id, &mut groups).await {
+            self.live = groups.into_iter().filter(|progress| progress.is_committed).map(Progress::outcome).collect();
+            return Err(error);
+        }
         self.retire(id, &mut groups).await;
         outcomes.extend(groups.into_iter().map(Progress::outcome));
         Ok(outcomes)

@@ -34,15 +34,17 @@ fn is_live(name: &str) -> bool {
     !name.contains(".pickup-")
 }
 
-/// At any time: what can be seen of a target is whole.
-pub(crate) fn observe(case: &Case, completed: &Completed) {
+/// At any time, and when all `is_over`: what can be seen of a target is whole.
+pub(crate) fn observe(case: &Case, completed: &Completed, is_over: bool) {
     for deployer in ["one", "two", "release"] {
         let mut target = case.target(deployer);
         if deployer == "release" {
             let Ok(current) = fs::read_link(target.join("current")) else { continue };
             target = target.join(current);
         }
-        if case.shape.unit != UnitKind::File {
+        // What cannot be taken back yet is mixed with what was there before, until either is live as a whole.
+        let may_be_mixed = deployer != "release" && case.shape.may_stick() && !is_over;
+        if case.shape.unit != UnitKind::File && !may_be_mixed {
             one_version(case, deployer, &target);
         }
         for (path, (content, _)) in tree(&target, is_live) {

@@ -381,8 +381,18 @@ impl LiveFile {
         Ok(if is_same { Observed::Alive } else { Observed::Drifted(format!("{} has another content", self.path)) })
     }
 
+    /// Whether a directory has its place: then the file is gone, and what took its place is no change of it.
+    fn is_displaced(&self, root: &Root) -> Result<bool> {
+        let found = match root.parent_if_any(&self.path)? {
+            Some(parent) => parent.look(name(&self.path))?,
+            None => None,
+        };
+        Ok(found.is_some_and(|found| found.is_directory()))
+    }
+
     pub(super) fn check_unchanged(&self, root: &Root) -> Result<()> {
         match self.observe(root)? {
+            Observed::Drifted(_) if self.is_displaced(root)? => Ok(()),
             Observed::Alive | Observed::Gone => Ok(()),
             Observed::Drifted(reason) => {
                 let path = root.path().join(self.path.as_path());
@@ -394,6 +404,7 @@ impl LiveFile {
 
     pub(super) fn remove(&self, root: &Root) -> Result<()> {
         match root.parent_if_any(&self.path)? {
+            Some(_) if self.is_displaced(root)? => Ok(()),
             Some(parent) => parent.unlink(name(&self.path)),
             None => Ok(()),
         }
