@@ -164,7 +164,8 @@ async fn take_back_step(shared: &Shared, pickup: &str, bound: &Bound, step: &Ope
             let planned = Step { deployer: step.deployer.clone(), unit: step.unit.clone() };
             put_back(shared, pickup, bound, &planned, old).await?;
             // An earlier try may have left something.
-            bound.deployer.sweep(&cx, &step.unit, None, Some(old)).await?;
+            let swept = bound.deployer.sweep(&cx, &step.unit, None, Some(old)).await;
+            return Ok(is_taken_back(pickup, step, swept.err()));
         }
         // The receipt was not written, so nothing was activated, but something may lie beside the old version.
         // Staging once more gives the same receipt, and that can be reverted.
