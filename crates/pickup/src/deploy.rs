@@ -211,8 +211,8 @@ pub enum Ending {
 /// [`check`](Self::check) and [`remove`](Self::remove); should a later step fail, the engine stages and activates the
 /// previous content again.
 ///
-/// Every phase is idempotent for the same receipt, because recovery repeats phases after a crash: `revert`, `retire`
-/// and `remove` succeed when there is nothing left to do. Each is dropped at its deadline.
+/// Every phase is idempotent for the same receipt, because recovery repeats phases after a crash: `revert`, `retire`,
+/// [`sweep`](Self::sweep) and `remove` succeed when there is nothing left to do. Each is dropped at its deadline.
 pub trait Deployer: Send + Sync + 'static {
     /// What was prepared beside the old version.
     type Staged: Receipt;
@@ -288,6 +288,20 @@ pub trait Deployer: Send + Sync + 'static {
         cx: &Context,
         unit: &Unit,
         staged: &Self::Staged,
+        old: Option<&Self::Live>,
+    ) -> impl Future<Output = Result<()>> + Send {
+        let _ = (cx, unit, staged, old);
+        async { Ok(()) }
+    }
+
+    /// Removes what may lie about of a change that is over: its receipt was lost, or it could not be reverted or retired
+    /// before a newer version of the unit went live, or the unit was removed. Nothing of any other change is touched,
+    /// live or not. Default: nothing lies about.
+    fn sweep(
+        &self,
+        cx: &Context,
+        unit: &Unit,
+        staged: Option<&Self::Staged>,
         old: Option<&Self::Live>,
     ) -> impl Future<Output = Result<()>> + Send {
         let _ = (cx, unit, staged, old);

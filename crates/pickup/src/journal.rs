@@ -218,6 +218,8 @@ pub(crate) struct OpenStep {
     /// What was live when the intent was written.
     pub old: Option<Value>,
     pub staged: Option<Value>,
+    /// Whether its deployer went on to something newer in the same place: there is no way back any more, and no need.
+    pub is_superseded: bool,
 }
 
 /// Which unit is live with which deployer, and how.

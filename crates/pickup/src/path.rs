@@ -81,6 +81,11 @@ impl UnitPath {
         path.strip_prefix(top).is_some_and(|rest| top.is_empty() || rest.is_empty() || rest[0] == SEPARATOR)
     }
 
+    /// Whether one of the two lies below the other, or both are the same.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.starts_with(other) || other.starts_with(self)
+    }
+
     /// This path as seen from `base`, or `None` if it does not lie below it.
     pub fn below(&self, base: &Self) -> Option<Self> {
         self.0.strip_prefix(&base.0).ok().map(|rest| Self(rest.into()))

@@ -116,6 +116,11 @@ impl Deployer for Copy {
         self.lanes.run(cx, unit, is_small, move |_| work.retire(&staged, old.as_ref())).await
     }
 
+    async fn sweep(&self, cx: &Context, unit: &Unit, staged: Option<&Staged>, old: Option<&Live>) -> Result<()> {
+        let (work, subject, staged, old) = (Arc::clone(&self.work), unit.clone(), staged.cloned(), old.cloned());
+        self.lanes.run(cx, unit, true, move |_| work.sweep(&subject, staged.as_ref(), old.as_ref())).await
+    }
+
     /// Fails, and removes nothing, if somebody else changed what is live.
     async fn remove(&self, cx: &Context, unit: &Unit, live: &Live) -> Result<()> {
         let (work, live) = (Arc::clone(&self.work), live.clone());
@@ -333,6 +338,26 @@ impl Work {
             Some(root) => root.remove_empty(&old.directories, &self.made),
             None => Ok(()),
         }
+    }
+
+    /// The names of temporary files tell which change they are of, so that those of no other are touched.
+    fn sweep(&self, unit: &Unit, staged: Option<&Staged>, old: Option<&Live>) -> Result<()> {
+        let into = staged.map_or_else(|| self.into(unit), |staged| Ok(staged.into.clone()))?;
+        let Some(root) = Root::open(&into)? else { return Ok(()) };
+        let old = old.filter(|old| old.into == into);
+        let former = old.iter().flat_map(|old| &old.files).map(|file| file.path.clone());
+        let own = staged.iter().flat_map(|staged| &staged.files).map(|file| file.remove_own(&root));
+        first_error(own)?;
+        let mut paths: BTreeSet<UnitPath> = match staged {
+            Some(Staged { files, stale, .. }) => {
+                files.iter().map(|file| &file.path).chain(stale.iter().map(|file| &file.path)).cloned().collect()
+            }
+            None => self.targets(unit)?.into_iter().map(|(target, _)| target).collect(),
+        };
+        paths.extend(former);
+        first_error(paths.iter().map(|path| file::sweep(&root, path, &file::tag(unit, path))))?;
+        let made = paths.iter().flat_map(|path| self.made.above(root.path(), path)).collect::<BTreeSet<_>>();
+        root.remove_empty(&made.into_iter().collect::<Vec<_>>(), &self.made)
     }
 
     fn remove(&self, live: &Live, is_flushed: bool) -> Result<()> {

@@ -43,6 +43,13 @@ pub(crate) trait DynDeployer: Send + Sync + 'static {
         staged: &'a Value,
         old: Option<&'a Value>,
     ) -> Phase<'a, ()>;
+    fn sweep<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: Option<&'a Value>,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, ()>;
     fn remove<'a>(&'a self, cx: &'a Context, unit: &'a Unit, live: &'a Value) -> Phase<'a, ()>;
     fn flush<'a>(&'a self, cx: &'a Context) -> Phase<'a, ()>;
     /// `live` is the receipt's JSON: at a start there is one for each file that is live.
@@ -126,6 +133,20 @@ impl<D: Deployer> DynDeployer for D {
             let staged = read::<D, D::Staged>(staged)?;
             let old = old.map(read::<D, D::Live>).transpose()?;
             Deployer::retire(self, cx, unit, &staged, old.as_ref()).await
+        })
+    }
+
+    fn sweep<'a>(
+        &'a self,
+        cx: &'a Context,
+        unit: &'a Unit,
+        staged: Option<&'a Value>,
+        old: Option<&'a Value>,
+    ) -> Phase<'a, ()> {
+        guarded::<D, _>("sweep", cx, async move {
+            let staged = staged.map(read::<D, D::Staged>).transpose()?;
+            let old = old.map(read::<D, D::Live>).transpose()?;
+            Deployer::sweep(self, cx, unit, staged.as_ref(), old.as_ref()).await
         })
     }
 

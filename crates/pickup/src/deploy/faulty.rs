@@ -21,6 +21,8 @@ pub enum Phase {
     Revert,
     /// [`Deployer::retire`].
     Retire,
+    /// [`Deployer::sweep`].
+    Sweep,
     /// [`Deployer::remove`].
     Remove,
     /// [`Deployer::observe`].
@@ -134,6 +136,10 @@ impl<D: Deployer> Deployer for Faulty<D> {
 
     async fn retire(&self, cx: &Context, unit: &Unit, staged: &D::Staged, old: Option<&D::Live>) -> Result<()> {
         self.run(Phase::Retire, Some(unit), self.inner.retire(cx, unit, staged, old)).await
+    }
+
+    async fn sweep(&self, cx: &Context, unit: &Unit, staged: Option<&D::Staged>, old: Option<&D::Live>) -> Result<()> {
+        self.run(Phase::Sweep, Some(unit), self.inner.sweep(cx, unit, staged, old)).await
     }
 
     async fn remove(&self, cx: &Context, unit: &Unit, live: &D::Live) -> Result<()> {

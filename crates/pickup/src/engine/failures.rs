@@ -56,8 +56,9 @@ impl Pickup {
             .map(|file| file.digest)
             .filter(|digest| !self.shared.store.contains(digest))
             .collect();
-        let places = self.known.iter().filter(|(_, known)| lost.contains(&known.digest));
-        self.relook.extend(places.map(|(place, _)| (now, place.clone())));
+        for (place, _) in self.known.iter().filter(|(_, known)| lost.contains(&known.digest)) {
+            self.relook.insert(now, place.clone());
+        }
     }
 
     pub(super) fn failed_for_good(&mut self, outcome: &Outcome, cause: &str, undo_errors: &[String]) {
@@ -103,10 +104,23 @@ impl Pickup {
         if self.failures.remove(unit).is_none() {
             return false;
         }
-        if let Err(error) = self.shared.journal().clear_quarantine(&self.config.name, Some(unit)) {
-            tracing::warn!(pickup = self.config.name, %error, "cannot record that the failure is over");
-        }
+        self.forgiven.insert(unit.clone());
+        self.record_forgiven();
         true
+    }
+
+    /// Tells the journal which failures are over; what it does not take is told again.
+    pub(super) fn record_forgiven(&mut self) {
+        while let Some(unit) = self.forgiven.pop_first() {
+            if self.failures.contains_key(&unit) {
+                continue;
+            }
+            if let Err(error) = self.shared.journal().clear_quarantine(&self.config.name, Some(&unit)) {
+                tracing::warn!(pickup = self.config.name, %error, "cannot record yet that the failure is over");
+                self.forgiven.insert(unit);
+                return;
+            }
+        }
     }
 
     pub(super) fn is_quarantined(&self, change: &Change) -> bool {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};
 
+use super::former::let_go;
 use super::inbox::Inbox;
 use super::pickup::{Done, Message, Pickup, Work};
 use super::recover::{finish_open, load, observe_all};
@@ -30,7 +31,8 @@ impl Pickup {
     fn report(&mut self, work: Work) -> Report {
         let result = Err(Error::new(ErrorKind::Cancelled, "finish the deployment: it was cut off"));
         let owed = std::mem::take(&mut self.owed);
-        let done = Done { start: self.start, work, result, owed, loaded: None, drifted: BTreeSet::new() };
+        let (live, drifted) = (Vec::new(), BTreeSet::new());
+        let done = Done { start: self.start, work, result, live, owed, loaded: None, drifted };
         Report { inbox: self.inbox.clone(), done: Some(done) }
     }
 
@@ -41,14 +43,17 @@ impl Pickup {
         };
         let mut report = self.report(work);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
-        let turn = self.turn.clone();
+        let (turn, enders) = (self.turn.clone(), self.enders.clone());
         // Journal and files are blocking work; the deployers' futures run here, too.
         self.shared.runtime.spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
-            let mut transaction = Transaction::new(&shared, &config.name, &deployers, &mut done.owed);
-            done.result = runtime.block_on(transaction.carry_out(plan, generation, origin));
+            let transaction = Transaction::new(&shared, &config.name, &deployers, &mut done.owed);
+            let mut transaction = transaction.ended_by(&enders);
+            let result = runtime.block_on(transaction.carry_out(plan, generation, origin));
+            let live = transaction.live;
+            (done.result, done.live) = (result, live);
         });
     }
 
@@ -57,13 +62,14 @@ impl Pickup {
         self.is_busy = true;
         let mut report = self.report(Work::Recover);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
-        let turn = self.turn.clone();
+        let (turn, enders) = (self.turn.clone(), self.enders.clone());
         self.shared.runtime.spawn_blocking(move || {
             let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(done) = &mut report.done else { return };
             let runtime = shared.runtime.clone();
             done.result = runtime.block_on(async {
-                done.drifted = finish_open(&shared, &config.name, &deployers, &mut done.owed).await?;
+                done.drifted = finish_open(&shared, &config.name, &enders, &mut done.owed).await?;
+                let_go(&shared, &config.name, &deployers, &enders).await;
                 let reader = shared.reader()?;
                 let loaded = load(&shared, &reader, &config.name, &deployers)?;
                 done.loaded = Some((loaded, shared.store.stored()?));

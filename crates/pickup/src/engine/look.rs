@@ -120,12 +120,7 @@ impl Pickup {
     /// Looks again at what settling and failed looks asked for.
     pub(super) fn look_at_due(&mut self, now: Instant) {
         let mut due = self.settle.due(now);
-        while let Some((at, _)) = self.relook.first() {
-            if *at > now {
-                break;
-            }
-            due.extend(self.relook.pop_first().map(|(_, place)| place));
-        }
+        due.extend(std::iter::from_fn(|| self.relook.pop_due(now)));
         for place in due {
             self.look(now, place, Hint::Scan);
         }
@@ -138,6 +133,7 @@ impl Pickup {
 
     /// The same where a moment ago a regular file was seen.
     pub(super) fn look_again(&mut self, now: Instant, place: Place, hint: Hint, listed: Option<&Fingerprint>) {
+        self.relook.remove(&place);
         // What a listing misses was seen to go if the directory was there all the time.
         let was_seen = hint != Hint::Scan || self.roots[place.root].is_listed;
         match self.rules.judge(place.root, &place.path, false) {
@@ -173,7 +169,7 @@ impl Pickup {
             // What was known of it stays; only the answer to "why" changes.
             Sight::Unreadable(reason) => {
                 self.settle.forget(&place);
-                self.relook.insert((now + RELOOK * 5, place.clone()));
+                self.relook.insert(now + RELOOK * 5, place.clone());
                 self.refuse(place, format!("it cannot be read: {reason}"));
             }
             Sight::Refused(reason) => {
@@ -249,18 +245,15 @@ impl Pickup {
                 }
             }
             // It moved under our hands: back to settling, as if it had just been written.
-            Ok(Captured::Moved) => {
-                self.relook.insert((now, place));
-            }
+            Ok(Captured::Moved) => self.relook.insert(now, place),
             Ok(Captured::Gone) => self.gone_here(now, &place, true),
             Err(error) => {
                 // A full store may hold what nothing refers to any more.
                 if self.shared.make_room() > 0 {
-                    self.relook.insert((now, place));
-                    return;
+                    return self.relook.insert_missed(now, place);
                 }
                 self.troubled(&format!("capture {}: {error}", place.path));
-                self.relook.insert((now + RELOOK, place));
+                self.relook.insert_missed(now + RELOOK, place);
             }
         }
     }
@@ -347,7 +340,7 @@ impl Pickup {
         }
         self.refused.retain(|refused, _| !below(refused));
         self.links.forget(below);
-        self.relook.retain(|(_, waiting)| !below(waiting));
+        self.relook.forget(below);
         for gone in known {
             self.known.remove(&gone);
             let unit = self.unit_of(&gone.path);

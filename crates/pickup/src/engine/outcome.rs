@@ -22,7 +22,7 @@ impl Pickup {
     /// The lane is free again.
     pub(super) fn done(&mut self, now: Instant, done: Done) {
         self.is_busy = false;
-        let in_hand = std::mem::take(&mut self.in_hand);
+        let mut in_hand = std::mem::take(&mut self.in_hand);
         self.owed = done.owed;
         let result = match (done.work, done.result) {
             (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.loaded, done.drifted)),
@@ -40,14 +40,20 @@ impl Pickup {
                 }
                 Ok(())
             }
-            (Work::Deploy { rollback, .. }, Err(error)) => match rollback {
-                Some(rollback) => {
-                    // Whoever asked is gone: nobody to tell.
-                    let _ = rollback.send(Err(error));
-                    Ok(())
+            (Work::Deploy { generation, since, rollback, revision, .. }, Err(error)) => {
+                self.applied(now, generation, &since, &done.live, revision.as_ref());
+                for change in done.live.iter().flat_map(|outcome| outcome.changes.iter()) {
+                    in_hand.remove(&change.path);
                 }
-                None => Err(error),
-            },
+                match rollback {
+                    Some(rollback) => {
+                        // Whoever asked is gone: nobody to tell.
+                        let _ = rollback.send(Err(error));
+                        Ok(())
+                    }
+                    None => Err(error),
+                }
+            }
         };
         match result {
             Ok(()) => {
@@ -273,6 +279,7 @@ impl Pickup {
 
     /// Tells the journal which files were seen, so that the next start need not read them again.
     pub(super) fn save_known(&mut self) {
+        self.record_forgiven();
         let followed = self.followed();
         if self.unsaved.is_empty() && followed.is_empty() {
             return;

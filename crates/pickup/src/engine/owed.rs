@@ -41,11 +41,14 @@ impl Lingering {
         Self { id, units, attempts: 0, next: now + PAUSE_MIN }
     }
 
-    /// Whether what it left may be in the way of `plan`, or would be done after it.
-    fn concerns(&self, plan: &Plan) -> bool {
-        let steps = plan.groups.iter().flat_map(|group: &Group| &group.steps);
-        let mut planned = steps.map(|step| &step.unit.path);
-        planned.any(|new| self.units.iter().any(|old| new.starts_with(old) || old.starts_with(new)))
+    /// Whether what it left may be in the way of `unit`.
+    fn concerns(&self, unit: &UnitPath) -> bool {
+        self.units.iter().any(|old| old.overlaps(unit))
+    }
+
+    /// Whether `older` has to wait for it: what was begun later is ended first.
+    pub(super) fn covers(&self, older: &Self) -> bool {
+        older.units.iter().any(|unit| self.concerns(unit))
     }
 }
 
@@ -71,6 +74,15 @@ impl Owing {
     pub(super) fn rearm(&mut self, now: Instant) {
         for lingering in &mut self.lingering {
             (lingering.attempts, lingering.next) = (0, now);
+        }
+    }
+
+    /// Something newer of `units` went live: there is less to do for what lingers of them.
+    pub(super) fn superseded(&mut self, now: Instant, units: &BTreeSet<UnitPath>) {
+        for lingering in &mut self.lingering {
+            if units.iter().any(|unit| lingering.concerns(unit)) {
+                (lingering.attempts, lingering.next) = (0, now);
+            }
         }
     }
 }
@@ -100,26 +112,32 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Tries again to end what lingers and is due. What concerns a unit of `plan` is tried for the last time: afterwards
-    /// it would undo what is new.
+    /// Tries again to end what lingers and is due, or concerns a unit of `plan`. The plan is carried out in any case: once
+    /// it is live, what lingers beside it is swept and not ended, and should it be taken back, all is as before.
     pub(super) async fn tend(&mut self, plan: &Plan) -> Result<()> {
         // The newest first: each finds what it left.
         for at in (0..self.owed.lingering.len()).rev() {
-            let Lingering { id, attempts, next, .. } = self.owed.lingering[at];
-            let is_in_the_way = self.owed.lingering[at].concerns(plan);
-            if !is_in_the_way && next > self.shared.now() {
+            let (older, newer) = self.owed.lingering.split_at_mut(at + 1);
+            let lingering = &mut older[at];
+            let is_due = lingering.next <= self.shared.now();
+            if let Some(covering) = newer.iter().filter(|newer| newer.covers(lingering)).map(|newer| newer.next).max() {
+                lingering.next = lingering.next.max(covering);
                 continue;
             }
-            let is_last = is_in_the_way || attempts + 1 >= ATTEMPTS_MAX;
-            let open = self.shared.journal().open_deployment(id)?;
+            let steps = plan.groups.iter().flat_map(|group: &Group| &group.steps);
+            let is_in_the_way = steps.map(|step| &step.unit.path).any(|unit| lingering.concerns(unit));
+            if !is_due && !is_in_the_way {
+                continue;
+            }
+            let is_last = is_due && lingering.attempts + 1 >= ATTEMPTS_MAX;
+            let open = self.shared.journal().open_deployment(lingering.id)?;
             let is_over = match open {
-                Some(open) => end(self.shared, self.pickup, self.deployers, &open, is_last).await?.is_over,
+                Some(open) => end(self.shared, self.pickup, self.enders, &open, is_last).await?.is_over,
                 None => true,
             };
             if is_over {
                 self.owed.lingering.remove(at);
-            } else {
-                let lingering = &mut self.owed.lingering[at];
+            } else if is_due {
                 lingering.attempts += 1;
                 lingering.next = self.shared.now() + PAUSE_MIN * (1 << lingering.attempts);
             }

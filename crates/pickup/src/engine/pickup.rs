@@ -19,6 +19,7 @@ use super::links::Links;
 use super::owed::Owing;
 use super::planned::{PlanOptions, PlanReport};
 use super::recover::Loaded;
+use super::relook::Relook;
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, SyncReport};
 use super::transaction::Outcome;
@@ -100,6 +101,8 @@ pub(super) struct Done {
     pub start: u64,
     pub work: Work,
     pub result: Result<Vec<Outcome>>,
+    /// What went live although the result is an error.
+    pub live: Vec<Outcome>,
     pub owed: Owing,
     /// What recovery read: the records, and what is in the content store, sorted.
     pub loaded: Option<(Loaded, Vec<Digest>)>,
@@ -207,6 +210,8 @@ pub(super) struct Pickup {
     pub shared: Arc<Shared>,
     pub config: Arc<PickupConfig>,
     pub deployers: Arc<[Bound]>,
+    /// Those, and former ones that left something: what they began is ended by them.
+    pub enders: Arc<[Bound]>,
     pub inbox: Arc<Inbox<Message>>,
     pub subscriber: Subscriber,
     pub probe: Probe,
@@ -246,6 +251,8 @@ pub(super) struct Pickup {
     pub paused: Option<Paused>,
     pub is_confirmed: bool,
     pub failures: BTreeMap<UnitPath, Failure>,
+    /// Failures that are over, and the journal was not told yet.
+    pub forgiven: BTreeSet<UnitPath>,
     /// What no deployer takes, as it was then.
     pub unrouted: BTreeMap<UnitPath, Content>,
     pub held: Option<u64>,
@@ -256,7 +263,7 @@ pub(super) struct Pickup {
     /// What the lane works on.
     pub in_hand: BTreeSet<UnitPath>,
     /// Looks that failed for a reason outside the file, such as a full disk, and are tried again.
-    pub relook: BTreeSet<(Instant, Place)>,
+    pub relook: Relook,
     pub trouble: Option<String>,
     /// After a failure of the environment, nothing begins before this.
     pub pause_until: Option<Instant>,
@@ -344,6 +351,7 @@ impl Pickup {
         self.hear(now, mail.notices);
         self.look_at_due(now);
         self.rescan_due(now);
+        self.make_up();
         self.look_at_repositories(now);
         self.close_change_set();
         self.answer_waiters();
@@ -360,7 +368,7 @@ impl Pickup {
             self.next_poll,
             self.next_git_deadline(),
             self.settle.next_deadline(),
-            self.relook.first().map(|(at, _)| *at),
+            self.relook.next(),
             gathered,
             retry,
             self.pause_until.filter(|_| !self.is_busy),
@@ -424,9 +432,7 @@ impl Pickup {
     pub(super) fn unsettled_units(&self) -> BTreeSet<UnitPath> {
         let pending = self.settle.pending().map(|(place, _)| place);
         // What can be captured again is looked at again before its unit goes; what cannot be read stays away from it.
-        let is_held = self.config.unit != UnitKind::File && self.trouble.is_some();
-        let is_missed = |place: &&Place| is_held && !self.refused.contains_key(*place);
-        let missed = self.relook.iter().map(|(_, place)| place).filter(is_missed);
+        let missed = self.relook.missed().filter(|_| self.config.unit != UnitKind::File);
         pending.chain(missed).map(|place| self.unit_of(&place.path)).collect()
     }
 
@@ -455,7 +461,17 @@ impl Pickup {
         self.last_error = Some((self.shared.now_ms(), cause.into()));
     }
 
+    /// Once all is captured that could not be, and nothing else is in the way, the trouble is over.
+    fn make_up(&mut self) {
+        if self.owed.is_recorded() && self.pause_until.is_none() && self.relook.is_made_up() {
+            self.healed();
+        }
+    }
+
     pub(super) fn healed(&mut self) {
+        if self.relook.is_any_missed() {
+            return;
+        }
         if self.trouble.take().is_some() {
             tracing::info!(pickup = self.config.name, "the trouble is over");
             self.shared.publish(&self.config.name, crate::event::EventKind::Healed);

@@ -20,11 +20,12 @@ const CAUSE: &str = "the engine stopped in the middle of it";
 const OBSERVED_AT_ONCE: usize = 256;
 
 /// Finishes or takes back every deployment of `pickup` that a crash cut off; newest first, so that each revert finds
-/// what it left. Gives the units of which nobody knows what is live: they are to be deployed again.
+/// what it left. Gives the units of which nobody knows what is live: they are to be deployed again. `enders` are the
+/// deployers of the pickup, and former ones that left something.
 pub(super) async fn finish_open(
     shared: &Shared,
     pickup: &str,
-    deployers: &[Bound],
+    enders: &[Bound],
     owing: &mut Owing,
 ) -> Result<BTreeSet<UnitPath>> {
     let mut stuck = BTreeSet::new();
@@ -37,14 +38,28 @@ pub(super) async fn finish_open(
             generation = deployment.generation,
             "a deployment was cut off; it is finished or taken back"
         );
-        let ended = end(shared, pickup, deployers, &deployment, false).await?;
+        let lingering = Lingering::new(deployment.id, deployment.units(), shared.now());
+        let is_covered = owing.lingering.iter().any(|newer| newer.covers(&lingering));
+        let ended = if is_covered {
+            // A newer one lies over it that could not be ended.
+            Ended { stuck: unclear(&deployment), is_over: false }
+        } else {
+            end(shared, pickup, enders, &deployment, false).await?
+        };
         stuck.extend(ended.stuck);
         if !ended.is_over {
             // In the order they were begun.
-            owing.lingering.insert(0, Lingering::new(deployment.id, deployment.units(), shared.now()));
+            owing.lingering.insert(0, lingering);
         }
     }
     Ok(stuck)
+}
+
+/// The units of a deployment of which nobody knows what is live.
+fn unclear(deployment: &OpenDeployment) -> BTreeSet<UnitPath> {
+    let is_unclear = |state| matches!(state, GroupState::Intended | GroupState::Staged | GroupState::Stuck);
+    let steps = deployment.groups.iter().filter(|group| is_unclear(group.state)).flat_map(|group| &group.steps);
+    steps.filter(|step| !step.is_superseded).map(|step| step.unit.path.clone()).collect()
 }
 
 /// What became of a deployment that was to be ended.
@@ -59,7 +74,7 @@ pub(super) struct Ended {
 pub(super) async fn end(
     shared: &Shared,
     pickup: &str,
-    deployers: &[Bound],
+    enders: &[Bound],
     deployment: &OpenDeployment,
     is_last: bool,
 ) -> Result<Ended> {
@@ -68,25 +83,27 @@ pub(super) async fn end(
         let id = deployment.id;
         match group.state {
             GroupState::Intended | GroupState::Staged | GroupState::Stuck => {
-                let TakenBack { errors, is_clean } = take_back(shared, pickup, deployers, group).await;
+                let TakenBack { errors, unclear, is_clean } = take_back(shared, pickup, enders, group).await;
                 let (now, mut journal) = (shared.now_ms(), shared.journal());
                 ended.is_over &= errors.is_empty() && is_clean;
+                ended.stuck.extend(unclear);
                 if !errors.is_empty() {
                     tracing::error!(pickup, ?errors, "a deployment that was cut off cannot be taken back in full");
                     journal.stuck(id, at, CAUSE, &errors, now)?;
-                    ended.stuck.extend(group.steps.iter().map(|step| step.unit.path.clone()));
                 } else if group.state != GroupState::Stuck && (is_clean || is_last) {
                     journal.reverted(id, at, CAUSE, "", now)?;
                 }
             }
             GroupState::Committed => {
-                let is_retired = retire(shared, pickup, deployers, group).await;
+                let is_retired = retire(shared, pickup, enders, group).await;
                 ended.is_over &= is_retired;
                 if is_retired || is_last {
                     shared.journal().retired(id, &[at])?;
                 }
             }
-            GroupState::Retired | GroupState::Reverted => {}
+            // Where staging failed, what came of it is not known.
+            GroupState::Reverted => ended.is_over &= sweep_all(shared, pickup, enders, group).await,
+            GroupState::Retired => {}
         }
     }
     if !ended.is_over && is_last {
@@ -103,22 +120,35 @@ pub(super) async fn end(
 
 /// How far a group was taken back.
 struct TakenBack {
-    /// Why it is not known what is live.
+    /// Why it is not known what is live, and of which units.
     errors: Vec<String>,
+    unclear: Vec<UnitPath>,
     /// Whether nothing may lie beside it.
     is_clean: bool,
 }
 
-async fn take_back(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) -> TakenBack {
-    let mut taken = TakenBack { errors: Vec::new(), is_clean: true };
+/// What a step of a deployer that is gone from the configuration ends with.
+fn unknown(step: &OpenStep) -> Error {
+    Error::deploy(format!("find deployer `{}`: it is not configured any more", step.deployer))
+}
+
+async fn take_back(shared: &Shared, pickup: &str, enders: &[Bound], group: &OpenGroup) -> TakenBack {
+    let mut taken = TakenBack { errors: Vec::new(), unclear: Vec::new(), is_clean: true };
     for step in group.steps.iter().rev() {
-        let Some(bound) = deployers.iter().find(|bound| bound.name == step.deployer) else {
-            taken.errors.push(format!("{}: no such deployer is configured any more", step.deployer));
+        if step.is_superseded {
+            taken.is_clean &= sweep(shared, pickup, enders, step).await;
             continue;
+        }
+        let result = match enders.iter().find(|bound| bound.name == step.deployer) {
+            Some(bound) => take_back_step(shared, pickup, bound, step).await,
+            None => Err(unknown(step)),
         };
-        match take_back_step(shared, pickup, bound, step).await {
+        match result {
             Ok(is_clean) => taken.is_clean &= is_clean,
-            Err(error) => taken.errors.push(format!("{}: {error}", step.deployer)),
+            Err(error) => {
+                taken.errors.push(format!("{}: {error}", step.deployer));
+                taken.unclear.push(step.unit.path.clone());
+            }
         }
     }
     taken
@@ -133,6 +163,9 @@ async fn take_back_step(shared: &Shared, pickup: &str, bound: &Bound, step: &Ope
         (None, Some(old)) if step.unit.content.is_none() => {
             let planned = Step { deployer: step.deployer.clone(), unit: step.unit.clone() };
             put_back(shared, pickup, bound, &planned, old).await?;
+            // An earlier try may have left something.
+            let swept = bound.deployer.sweep(&cx, &step.unit, None, Some(old)).await;
+            return Ok(is_taken_back(pickup, step, swept.err()));
         }
         // The receipt was not written, so nothing was activated, but something may lie beside the old version.
         // Staging once more gives the same receipt, and that can be reverted.
@@ -155,18 +188,50 @@ fn is_taken_back(pickup: &str, step: &OpenStep, error: Option<Error>) -> bool {
     error.is_none()
 }
 
-async fn retire(shared: &Shared, pickup: &str, deployers: &[Bound], group: &OpenGroup) -> bool {
+async fn retire(shared: &Shared, pickup: &str, enders: &[Bound], group: &OpenGroup) -> bool {
     let mut is_retired = true;
     for step in &group.steps {
-        let bound = deployers.iter().find(|bound| bound.name == step.deployer);
-        let (Some(bound), Some(staged)) = (bound, &step.staged) else { continue };
-        let cx = shared.context_to_end(pickup, step.unit.generation, bound);
-        if let Err(error) = bound.deployer.retire(&cx, &step.unit, staged, step.old.as_ref()).await {
+        if step.is_superseded {
+            is_retired &= sweep(shared, pickup, enders, step).await;
+            continue;
+        }
+        let Some(staged) = &step.staged else { continue };
+        let result = match enders.iter().find(|bound| bound.name == step.deployer) {
+            Some(bound) => {
+                let cx = shared.context_to_end(pickup, step.unit.generation, bound);
+                bound.deployer.retire(&cx, &step.unit, staged, step.old.as_ref()).await
+            }
+            None => Err(unknown(step)),
+        };
+        if let Err(error) = result {
             tracing::warn!(pickup, unit = %step.unit.path, %error, "cannot let go of the old version");
             is_retired = false;
         }
     }
     is_retired
+}
+
+async fn sweep_all(shared: &Shared, pickup: &str, enders: &[Bound], group: &OpenGroup) -> bool {
+    let mut is_swept = true;
+    for step in &group.steps {
+        is_swept &= sweep(shared, pickup, enders, step).await;
+    }
+    is_swept
+}
+
+/// Removes what is left of a step that nothing else can be done about; gives whether nothing is.
+async fn sweep(shared: &Shared, pickup: &str, enders: &[Bound], step: &OpenStep) -> bool {
+    let result = match enders.iter().find(|bound| bound.name == step.deployer) {
+        Some(bound) => {
+            let cx = shared.context_to_end(pickup, step.unit.generation, bound);
+            bound.deployer.sweep(&cx, &step.unit, step.staged.as_ref(), step.old.as_ref()).await
+        }
+        None => Err(unknown(step)),
+    };
+    if let Err(error) = &result {
+        tracing::warn!(pickup, unit = %step.unit.path, %error, "cannot remove what lies about");
+    }
+    result.is_ok()
 }
 
 /// Undoes a removal: what was live is staged and activated again from the content store.

@@ -88,7 +88,8 @@ impl<B: FnOnce(&Shared) -> Result<Arc<[Bound]>> + Send + 'static> Rehearsal<B> {
         // It watches nothing, and so nothing begins by itself.
         let config = Arc::new(PickupConfig { watch: WatchMode::Off, ..PickupConfig::clone(&config) });
         let (inbox, turn, starts) = (Arc::new(Inbox::new()), Arc::default(), AtomicU64::new(0));
-        let parts = Parts { shared: shared.clone(), config, bound, inbox, turn, starts };
+        let enders = bound.clone();
+        let parts = Parts { shared: shared.clone(), config, bound, enders, inbox, turn, starts };
         let pickup = parts.pickup(shared.watcher.subscribe(Arc::new(|_| {})))?;
         let report = pickup.rehearse(memory, options);
         shared.watcher.end();
@@ -215,7 +216,7 @@ impl Pickup {
             let now = self.shared.now();
             self.look_at_due(now);
             self.look_at_repositories(now);
-            let looks = [self.settle.next_deadline(), self.relook.first().map(|(at, _)| *at)];
+            let looks = [self.settle.next_deadline(), self.relook.next()];
             let next = looks.into_iter().flatten().filter(|at| *at <= patience).min();
             let is_awaited = self.is_repository_awaited();
             if (next.is_none() && !is_awaited) || self.shared.cancel.is_cancelled() {

@@ -244,6 +244,7 @@ impl Pickup {
             let hops = links::hops(&real.join(path.as_path()));
             self.links.note(Place { root, path }, hops);
         }
+        let missed: BTreeSet<Place> = self.relook.missed().cloned().collect();
         let (mut listed_known, mut other) = (0, Vec::new());
         let mut listed = Vec::with_capacity(walked.files.len());
         let is_fresh = walked.files.len() <= FRESH_MAX;
@@ -254,7 +255,7 @@ impl Pickup {
             let is_same = |known: &super::pickup::Known| {
                 !known.is_racy && seen.or_else(|| fingerprint(&real, &place)) == Some(known.fingerprint)
             };
-            if !known.is_some_and(is_same) {
+            if !known.is_some_and(is_same) || missed.contains(&place) {
                 other.push((place.clone(), seen.filter(|_| is_fresh)));
             }
             listed.push(place);
@@ -262,7 +263,8 @@ impl Pickup {
         let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
         let known_below = || self.known.range(top.clone()..).map(|(place, _)| place).take_while(is_below);
         // A file that was waited for goes without a word where nothing tells of it.
-        let waited_for: Vec<&Place> = self.settle.pending().map(|(place, _)| place).filter(is_below).collect();
+        let waited_for = self.settle.pending().map(|(place, _)| place).chain(&missed);
+        let waited_for: Vec<&Place> = waited_for.filter(is_below).collect();
         // Mostly nothing is missing, and counting says so.
         let missing: BTreeSet<Place> = if waited_for.is_empty() && known_below().count() == listed_known {
             BTreeSet::new()

@@ -10,11 +10,13 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::oneshot;
 
+use super::former::bind_former;
 use super::git::repository;
 use super::inbox::Inbox;
 use super::links::Links;
 use super::owed::Owing;
 use super::pickup::{End, Message, Pickup, Root};
+use super::relook::Relook;
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, State};
 use super::why::Explanation;
@@ -107,7 +109,7 @@ impl Running {
             if self.entries.contains_key(name) {
                 continue;
             }
-            match Entry::start(shared, registered, pickup.clone(), deployers_of(config, pickup)) {
+            match Entry::start(shared, registered, pickup.clone(), config) {
                 Ok(entry) => {
                     self.entries.insert(name.clone(), entry);
                 }
@@ -203,16 +205,14 @@ impl Entry {
         }
     }
 
-    fn start(
-        shared: &Arc<Shared>,
-        registered: &Registered,
-        config: PickupConfig,
-        deployers: Vec<DeployerConfig>,
-    ) -> Result<Self> {
+    fn start(shared: &Arc<Shared>, registered: &Registered, config: PickupConfig, all: &Config) -> Result<Self> {
+        let deployers = deployers_of(all, &config);
         let config = Arc::new(config);
         let inbox = Arc::new(Inbox::new());
-        let bound: Arc<[Bound]> =
-            bind(shared, registered, &config, &deployers, |name| reporter(shared, &config, &inbox, name))?.into();
+        let reporter = |name: &str| reporter(shared, &config, &inbox, name);
+        let bound: Arc<[Bound]> = bind(shared, registered, &config, &deployers, reporter)?.into();
+        let former = bind_former(shared, registered, all, &config, reporter);
+        let enders = if former.is_empty() { bound.clone() } else { bound.iter().cloned().chain(former).collect() };
         // Compiled once here, so that a mistake is the entry's and not the thread's.
         Rules::new(&config)?;
         glob_set(&config.settle_patterns)?;
@@ -220,6 +220,7 @@ impl Entry {
             shared: shared.clone(),
             config: config.clone(),
             bound,
+            enders,
             inbox: inbox.clone(),
             turn: Arc::default(),
             starts: AtomicU64::new(0),
@@ -318,6 +319,7 @@ pub(super) struct Parts {
     pub shared: Arc<Shared>,
     pub config: Arc<PickupConfig>,
     pub bound: Arc<[Bound]>,
+    pub enders: Arc<[Bound]>,
     pub inbox: Arc<Inbox<Message>>,
     /// Held by the lane while it works: a pickup that starts again after a panic waits for its former lane.
     pub turn: Arc<Mutex<()>>,
@@ -356,7 +358,7 @@ impl Parts {
     }
 
     pub(super) fn pickup(&self, subscriber: Subscriber) -> Result<Pickup> {
-        let Self { shared, config, bound, inbox, turn, starts } = self;
+        let Self { shared, config, bound, enders, inbox, turn, starts } = self;
         let probe =
             Probe::on_this_thread().map_err(|error| Error::new(ErrorKind::Io, "block SIGIO").caused_by(error))?;
         let (shared, config, bound, inbox) = (shared.clone(), config.clone(), bound.clone(), inbox.clone());
@@ -372,6 +374,7 @@ impl Parts {
             shared,
             config,
             deployers: bound,
+            enders: enders.clone(),
             inbox,
             subscriber,
             probe,
@@ -395,13 +398,14 @@ impl Parts {
             paused: None,
             is_confirmed: false,
             failures: BTreeMap::new(),
+            forgiven: BTreeSet::new(),
             unrouted: BTreeMap::new(),
             held: None,
             deferred: Vec::new(),
             owed: Owing::default(),
             is_busy: false,
             in_hand: BTreeSet::new(),
-            relook: BTreeSet::new(),
+            relook: Relook::default(),
             trouble: None,
             pause_until: None,
             pause: Duration::ZERO,

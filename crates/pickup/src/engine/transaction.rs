@@ -59,6 +59,8 @@ pub(super) struct Progress {
     undo_errors: Vec<String>,
     /// One of them does not pass by itself.
     is_undo_final: bool,
+    /// What a stage that failed left could not be swept.
+    is_unswept: bool,
     is_committed: bool,
 }
 
@@ -74,20 +76,29 @@ pub(super) struct Transaction<'a> {
     pub shared: &'a Shared,
     pub pickup: &'a str,
     pub deployers: &'a [Bound],
+    /// Those, and former ones that left something.
+    pub enders: &'a [Bound],
     pub owed: &'a mut Owing,
+    /// What went live before the journal failed.
+    pub live: Vec<Outcome>,
     /// Whether the change set is so large that what it writes is put on disk together.
     pub is_flushed: bool,
 }
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(shared: &'a Shared, pickup: &'a str, deployers: &'a [Bound], owed: &'a mut Owing) -> Self {
-        Self { shared, pickup, deployers, owed, is_flushed: false }
+        Self { shared, pickup, deployers, enders: deployers, owed, live: Vec::new(), is_flushed: false }
+    }
+
+    /// The same, with `enders`: its deployers, and former ones that left something.
+    pub(super) fn ended_by(self, enders: &'a [Bound]) -> Self {
+        Self { enders, ..self }
     }
 
     /// Carries out `plan` as `generation`.
     ///
     /// # Errors
-    /// The journal cannot be written. Nothing of the plan is live then that is not in an outcome.
+    /// The journal cannot be written. Nothing of the plan is live then but what is in `live`.
     pub(super) async fn carry_out(&mut self, plan: Plan, generation: u64, origin: Origin) -> Result<Vec<Outcome>> {
         self.settle_debts()?;
         self.tend(&plan).await?;
@@ -119,7 +130,10 @@ impl<'a> Transaction<'a> {
                 return Err(error);
             }
         }
-        self.activate_all(id, &mut groups).await?;
+        if let Err(error) = self.activate_all(id, &mut groups).await {
+            self.live = groups.into_iter().filter(|progress| progress.is_committed).map(Progress::outcome).collect();
+            return Err(error);
+        }
         self.retire(id, &mut groups).await;
         outcomes.extend(groups.into_iter().map(Progress::outcome));
         Ok(outcomes)
@@ -253,6 +267,13 @@ impl<'a> Transaction<'a> {
                 Ok(receipt) => progress.staged[at] = Some(receipt),
                 Err(error) => {
                     self.shared.doubt_stored(&error);
+                    // All of it may have been done, and only its result lost.
+                    let cx_to_end = self.context_to_end(&step.unit, bound);
+                    let swept = bound.deployer.sweep(&cx_to_end, &step.unit, None, progress.old[at].as_ref()).await;
+                    if let Err(error) = swept {
+                        tracing::warn!(pickup = self.pickup, unit = %step.unit.path, %error, "cannot remove yet what may lie about");
+                        progress.is_unswept = true;
+                    }
                     progress.fail(at, &error, cx.take_output());
                 }
             }
@@ -429,9 +450,11 @@ impl<'a> Transaction<'a> {
                 lingering.extend(progress.units());
             }
         }
-        for progress in groups.iter().filter(|progress| !progress.undo_errors.is_empty()) {
+        for progress in groups.iter().filter(|progress| !progress.undo_errors.is_empty() || progress.is_unswept) {
             lingering.extend(progress.units());
         }
+        let committed = groups.iter().filter(|progress| progress.is_committed);
+        self.owed.superseded(self.shared.now(), &committed.flat_map(Progress::units).collect());
         let lingers = !lingering.is_empty();
         self.owed.unwritten.push(Owed::End { id, retired, lingers });
         if lingers {
@@ -462,6 +485,7 @@ impl Progress {
             failure: None,
             undo_errors,
             is_undo_final: false,
+            is_unswept: false,
             is_committed: false,
         }
     }

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, params};
 
 use super::content::{self, index, load_json, load_kind, load_path, optional_digest};
 use super::deployment::parse_state;
-use super::{Attempt, DeploymentId, Fault, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
+use super::{Attempt, DeploymentId, Fault, GroupState, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
 use crate::change::Change;
 use crate::deploy::Unit;
 use crate::path::UnitPath;
@@ -38,6 +38,19 @@ impl Journal {
         })
     }
 
+    /// The deployers that have a part in those of a pickup.
+    pub(crate) fn open_deployers(&self, pickup: &str) -> Result<BTreeSet<String>> {
+        self.read(|view| {
+            let mut list = view.prepare_cached(
+                "SELECT DISTINCT step.deployer FROM step JOIN deployment ON deployment.id = step.deployment
+                 WHERE deployment.finished_at IS NULL
+                   AND deployment.pickup = (SELECT id FROM pickup WHERE name = ?1)",
+            )?;
+            let names = list.query_map([pickup], |row| row.get(0))?;
+            Ok(names.collect::<rusqlite::Result<_>>()?)
+        })
+    }
+
     /// One of them, if it is not finished.
     pub(crate) fn open_deployment(&self, id: DeploymentId) -> Result<Option<OpenDeployment>> {
         Ok(self.open_deployments()?.into_iter().find(|open| open.id == id))
@@ -45,9 +58,50 @@ impl Journal {
 }
 
 impl OpenDeployment {
-    /// The units it is about.
+    /// The units of the groups that did not end yet, or could not.
     pub(crate) fn units(&self) -> BTreeSet<UnitPath> {
-        self.groups.iter().flat_map(|group| &group.steps).map(|step| step.unit.path.clone()).collect()
+        let ended = |group: &&OpenGroup| matches!(group.state, GroupState::Retired | GroupState::Reverted);
+        let open = self.groups.iter().filter(|group| !ended(group));
+        open.flat_map(|group| &group.steps).map(|step| step.unit.path.clone()).collect()
+    }
+}
+
+/// What was committed after a deployment.
+struct Newer {
+    /// What is live of it: deployer and unit.
+    live: Vec<(String, UnitPath)>,
+    /// What is live of itself.
+    own: Vec<(String, UnitPath)>,
+    removed: Vec<UnitPath>,
+}
+
+impl Newer {
+    fn than(view: &Connection, deployment: &OpenDeployment) -> Attempt<Self> {
+        let (pickup, generation) = (&deployment.pickup, deployment.generation.cast_signed());
+        let mut list = view.prepare_cached(
+            "SELECT deployer, path, generation > ?2 FROM live
+             WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation >= ?2",
+        )?;
+        let (mut live, mut own) = (Vec::new(), Vec::new());
+        let mut rows = list.query(params![pickup, generation])?;
+        while let Some(row) = rows.next()? {
+            let found = if row.get(2)? { &mut live } else { &mut own };
+            found.push((row.get(0)?, load_path(row, 1)?));
+        }
+        let mut list = view.prepare_cached(
+            "SELECT path FROM unit_version
+             WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation > ?2 AND content IS NULL",
+        )?;
+        let removed = list.query_and_then(params![pickup, generation], |row| load_path(row, 0))?;
+        Ok(Self { live, own, removed: removed.collect::<Attempt<_>>()? })
+    }
+
+    fn supersedes(&self, step: &OpenStep) -> bool {
+        let unit = &step.unit.path;
+        let is_of = |(deployer, _): &&(String, UnitPath)| *deployer == step.deployer;
+        let is_live = self.own.iter().filter(is_of).any(|(_, own)| own == unit);
+        let is_covered = self.live.iter().filter(is_of).any(|(_, live)| live.overlaps(unit));
+        !is_live && (is_covered || self.removed.contains(unit))
     }
 }
 
@@ -63,6 +117,7 @@ fn groups(
     })?;
     let mut groups = states.collect::<Attempt<Vec<_>>>()?;
     let changes = changes(view, deployment, store)?;
+    let newer = Newer::than(view, deployment)?;
     let mut steps = view.prepare_cached(
         "SELECT step.in_group, step.changes, step.deployer, step.path, step.kind, step.previous,
                 step.old, step.staged, step.content, content.size, content.files
@@ -79,6 +134,7 @@ fn groups(
         let own = own.ok_or_else(|| Fault::Unexpected("a change is missing".to_owned()))?;
         let mut step = step(row, deployment, own, store)?;
         step.unit.revision = revision.cloned();
+        step.is_superseded = newer.supersedes(&step);
         let group = usize::try_from(group).ok().and_then(|group| groups.get_mut(group));
         group.ok_or_else(|| Fault::Unexpected("a group is missing".to_owned()))?.steps.push(step);
     }
@@ -100,6 +156,7 @@ fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, stor
         },
         old: load_json(row, 6)?,
         staged: load_json(row, 7)?,
+        is_superseded: false,
     })
 }
 

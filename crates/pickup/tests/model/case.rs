@@ -221,7 +221,7 @@ impl Case {
             }
             self.act(step, &engine).await;
             if self.random.percent(20) {
-                check::observe(self, &self.completed);
+                check::observe(self, &self.completed, false);
             }
         }
         world.finish(&mut self.random);
@@ -239,7 +239,7 @@ impl Case {
             (self.shape.rates, self.shape.crashes) = (stormy, crashes);
         }
         self.settle(&engine, &standard).await;
-        check::observe(self, &self.completed);
+        check::observe(self, &self.completed, true);
         check::live(self);
         let ended = async {
             engine.shutdown().await;

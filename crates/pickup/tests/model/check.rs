@@ -34,15 +34,17 @@ fn is_live(name: &str) -> bool {
     !name.contains(".pickup-")
 }
 
-/// At any time: what can be seen of a target is whole.
-pub(crate) fn observe(case: &Case, completed: &Completed) {
+/// At any time, and when all `is_over`: what can be seen of a target is whole.
+pub(crate) fn observe(case: &Case, completed: &Completed, is_over: bool) {
     for deployer in ["one", "two", "release"] {
         let mut target = case.target(deployer);
         if deployer == "release" {
             let Ok(current) = fs::read_link(target.join("current")) else { continue };
             target = target.join(current);
         }
-        if case.shape.unit != UnitKind::File {
+        // What cannot be taken back yet is mixed with what was there before, until either is live as a whole.
+        let may_be_mixed = deployer != "release" && case.shape.may_stick() && !is_over;
+        if case.shape.unit != UnitKind::File && !may_be_mixed {
             one_version(case, deployer, &target);
         }
         for (path, (content, _)) in tree(&target, is_live) {
@@ -89,13 +91,12 @@ pub(crate) fn live(case: &Case) {
                 Some(_) => {}
             }
         }
-        // What could not be taken back is left beside, and said so: somebody has to look.
-        let is_left = |_: &PathBuf| case.shape.may_stick();
-        for path in found.keys().filter(|path| !wanted.contains_key(*path) && !is_left(path)) {
+        for path in found.keys().filter(|path| !wanted.contains_key(*path)) {
             case.violations.add(format!("{deployer}: {} is live, and should not be there", path.display()));
         }
-        // A crash between making a directory and saying so leaves it, empty.
-        if *deployer != "release" && !case.shape.crashes && !case.shape.may_stick() {
+        // A crash between making a directory and saying so leaves it, empty; so does a stop where it could not be swept.
+        let is_forgotten = case.shape.crashes || case.violations.failed_to_sweep();
+        if *deployer != "release" && !is_forgotten && !case.shape.may_stick() {
             for directory in empty_directories(&target) {
                 case.violations.add(format!("{deployer}: the empty directory {} stays", directory.display()));
             }

@@ -28,15 +28,24 @@ pub(crate) struct Rates {
 
 /// What was seen that must never be.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Violations(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Violations {
+    seen: Arc<Mutex<Vec<String>>>,
+    /// Whether sweeping failed: until it is tried again the engine knows of what was staged and never recorded, and
+    /// the next engine does not.
+    failed_to_sweep: Arc<AtomicBool>,
+}
 
 impl Violations {
     pub(crate) fn add(&self, what: impl Into<String>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(what.into());
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(what.into());
+    }
+
+    pub(crate) fn failed_to_sweep(&self) -> bool {
+        self.failed_to_sweep.load(Ordering::SeqCst)
     }
 
     pub(crate) fn all(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -141,15 +150,14 @@ impl Life {
         if !chance.percent(rate) {
             return None;
         }
+        self.violations.failed_to_sweep.fetch_or(phase == Phase::Sweep, Ordering::SeqCst);
         if chance.percent(self.rates.hang) {
             return Some(Fault::Hang);
         }
         Some(match chance.below(8) {
             0..=2 => Fault::Fail(error()),
             3 => Fault::Fail(error().transient()),
-            // What was staged and never told of is nobody's: only a crash leaves that behind, and recovery stages anew.
-            4 | 5 if phase != Phase::Stage => Fault::FailAfter(error()),
-            4 | 5 => Fault::Fail(error()),
+            4 | 5 => Fault::FailAfter(error()),
             6 => Fault::Delay(Duration::from_millis(chance.next() % 20)),
             _ => Fault::Panic,
         })

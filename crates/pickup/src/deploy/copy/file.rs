@@ -76,6 +76,18 @@ fn temporary(target: &UnitPath, tag: &str) -> UnitPath {
     target.parent().unwrap_or_default().join(name)
 }
 
+/// Removes what one change left beside `target`, or above it, where its files wait while another is in the way.
+pub(super) fn sweep(root: &Root, target: &UnitPath, tag: &str) -> Result<()> {
+    let temporary = temporary(target, tag);
+    for directory in std::iter::successors(target.parent(), UnitPath::parent) {
+        if let Some(parent) = root.parent_if_any(&directory.join(name(&temporary)))? {
+            parent.unlink(name(&temporary))?;
+            parent.unlink(&backup(&temporary))?;
+        }
+    }
+    Ok(())
+}
+
 fn name(path: &UnitPath) -> &OsStr {
     path.file_name().unwrap_or_default()
 }
@@ -268,9 +280,20 @@ impl StagedFile {
         parent.unlink(&backup)
     }
 
+    /// Removes the file that went live, if it still lies there as it was: a newer version replaced all it knew of.
+    pub(super) fn remove_own(&self, root: &Root) -> Result<()> {
+        let Some(parent) = root.parent_if_any(&self.path)? else { return Ok(()) };
+        let found = parent.look(name(&self.path))?;
+        if found.is_some_and(|found| found.identity == self.identity) {
+            parent.unlink(name(&self.path))
+        } else {
+            Ok(())
+        }
+    }
+
     /// Lets go of the old version.
     pub(super) fn retire(&self, root: &Root) -> Result<()> {
-        let Some(parent) = root.parent(&self.temporary)? else { return Ok(()) };
+        let Some(parent) = root.parent_if_any(&self.temporary)? else { return Ok(()) };
         parent.unlink(&backup(&self.temporary))?;
         parent.unlink(name(&self.temporary))
     }
@@ -325,7 +348,7 @@ impl StaleFile {
     }
 
     pub(super) fn retire(&self, root: &Root) -> Result<()> {
-        match root.parent(&self.temporary)? {
+        match root.parent_if_any(&self.temporary)? {
             Some(parent) => parent.unlink(name(&self.temporary)),
             None => Ok(()),
         }
@@ -335,7 +358,8 @@ impl StaleFile {
 impl LiveFile {
     /// Whether the file is as it was deployed: by its `stat`, and by its bytes only where that differs.
     pub(super) fn observe(&self, root: &Root) -> Result<Observed> {
-        let parent = match root.parent(&self.path) {
+        // A file where its directory was says that it is gone.
+        let parent = match root.parent_if_any(&self.path) {
             Ok(Some(parent)) => parent,
             Ok(None) => return Ok(Observed::Gone),
             Err(error) if error.io_error().is_none() => return Ok(Observed::Drifted(format!("cannot {error}"))),
@@ -357,8 +381,18 @@ impl LiveFile {
         Ok(if is_same { Observed::Alive } else { Observed::Drifted(format!("{} has another content", self.path)) })
     }
 
+    /// Whether a directory has its place: then the file is gone, and what took its place is no change of it.
+    fn is_displaced(&self, root: &Root) -> Result<bool> {
+        let found = match root.parent_if_any(&self.path)? {
+            Some(parent) => parent.look(name(&self.path))?,
+            None => None,
+        };
+        Ok(found.is_some_and(|found| found.is_directory()))
+    }
+
     pub(super) fn check_unchanged(&self, root: &Root) -> Result<()> {
         match self.observe(root)? {
+            Observed::Drifted(_) if self.is_displaced(root)? => Ok(()),
             Observed::Alive | Observed::Gone => Ok(()),
             Observed::Drifted(reason) => {
                 let path = root.path().join(self.path.as_path());
@@ -369,7 +403,8 @@ impl LiveFile {
     }
 
     pub(super) fn remove(&self, root: &Root) -> Result<()> {
-        match root.parent(&self.path)? {
+        match root.parent_if_any(&self.path)? {
+            Some(_) if self.is_displaced(root)? => Ok(()),
             Some(parent) => parent.unlink(name(&self.path)),
             None => Ok(()),
         }

@@ -422,3 +422,58 @@ async fn empty_directories_in_the_place_of_a_file_are_removed() {
     commit(&sandbox, &copy, &sandbox.file("x", b"x", 1), None).await;
     assert_eq!(sandbox.listing("into/web"), ["x"]);
 }
+
+#[tokio::test]
+async fn a_sweep_removes_what_its_change_left_and_nothing_else() {
+    let sandbox = Sandbox::new();
+    let (copy, cx) = (deployer(&sandbox), sandbox.cx());
+    let old = commit(&sandbox, &copy, &sandbox.tree("t", &[("a", b"1"), ("b", b"1")], 1), None).await;
+    // Of this one a file stays beside, another in place: it is neither taken back nor let go of.
+    let stuck = sandbox.tree("t", &[("a", b"2"), ("c", b"2")], 2);
+    let (staged, _) = deploy(&sandbox, &copy, &stuck, Some(&old)).await;
+    let next = sandbox.tree("t", &[("a", b"3"), ("b", b"3")], 3);
+    let live = commit(&sandbox, &copy, &next, Some(&old)).await;
+    let waiting = sandbox.tree("t", &[("a", b"4")], 4);
+    copy.stage(&cx, &waiting, Some(&live)).await.unwrap();
+    let listing = sandbox.listing("into/web/t");
+    assert_eq!(listing.len(), 6, "{listing:?}");
+    for _ in 0..2 {
+        copy.sweep(&cx, &stuck, Some(&staged), Some(&old)).await.unwrap();
+        let left: Vec<_> = sandbox.listing("into/web/t").into_iter().filter(|name| !name.starts_with(".a")).collect();
+        assert_eq!(left, ["a", "b"]);
+    }
+    assert_eq!(sandbox.listing("into/web/t").len(), 3, "what another change staged is left alone");
+    assert_eq!(copy.observe(&cx, &live).await.unwrap(), Observed::Alive);
+}
+
+#[tokio::test]
+async fn a_stage_whose_result_was_lost_is_swept() {
+    let sandbox = Sandbox::new();
+    let (copy, cx) = (deployer(&sandbox), sandbox.cx());
+    let old = commit(&sandbox, &copy, &sandbox.file("f", b"1", 1), None).await;
+    let before = sandbox.listing("into");
+    // Its directory is made only later: it waits above the file that is in the way.
+    for unit in [sandbox.file("f", b"2", 2), sandbox.file("f/d/x", b"2", 3), sandbox.file("d/e/x", b"2", 4)] {
+        let old = (unit.path.as_path() == Path::new("f")).then_some(&old);
+        copy.stage(&cx, &unit, old).await.unwrap();
+        assert_ne!(sandbox.listing("into"), before);
+        copy.sweep(&cx, &unit, None, old).await.unwrap();
+        assert_eq!(sandbox.listing("into"), before);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_gave_way_to_a_directory_or_its_directory_to_a_file_is_gone() {
+    let sandbox = Sandbox::new();
+    let (copy, cx) = (deployer(&sandbox), sandbox.cx());
+    let file = commit(&sandbox, &copy, &sandbox.file("f", b"1", 1), None).await;
+    let below = commit(&sandbox, &copy, &sandbox.file("d/x", b"1", 2), None).await;
+    std::fs::remove_file(sandbox.path("into/web/f")).unwrap();
+    std::fs::create_dir(sandbox.path("into/web/f")).unwrap();
+    std::fs::write(sandbox.path("into/web/f/new"), "new").unwrap();
+    std::fs::remove_dir_all(sandbox.path("into/web/d")).unwrap();
+    std::fs::write(sandbox.path("into/web/d"), "new").unwrap();
+    copy.remove(&cx, &removed("f"), &file).await.unwrap();
+    copy.remove(&cx, &removed("d/x"), &below).await.unwrap();
+    assert_eq!((sandbox.read("into/web/f/new"), sandbox.read("into/web/d")), ("new".into(), "new".into()));
+}

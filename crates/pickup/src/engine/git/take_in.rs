@@ -109,7 +109,7 @@ impl Pickup {
             let place = Place { root, path };
             if !is_mirror && self.on_disk(&place).is_some() {
                 // No part of the commit, and there: an ordinary file.
-                self.relook.insert((now, place));
+                self.relook.insert(now, place);
                 continue;
             }
             units.insert(self.unit_of(&place.path));
@@ -169,7 +169,7 @@ impl Pickup {
         self.unsaved.insert(place.clone());
         if !is_mirror {
             // What lies there may be an edit that nobody committed.
-            self.relook.insert((now, place));
+            self.relook.insert(now, place);
         }
     }
 

@@ -411,3 +411,26 @@ fn a_hold_lasts_until_it_is_lifted() {
     journal.hold("app", None).unwrap();
     assert_eq!(journal.held("app").unwrap(), None);
 }
+
+#[test]
+fn a_step_is_superseded_once_its_deployer_went_on_or_its_unit_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let added = |path: &str, text: &str| change(path, Some(file(dir.path(), text)));
+    let mut stuck = intent(1, &["a", "b/x", "c", "d"].map(|path| added(path, "1")));
+    stuck.groups.push(IntendedGroup { steps: vec![step("other", 1, &added("a", "1"))] });
+    journal.intend(&stuck, 0).unwrap();
+    let superseded = |journal: &Journal| -> Vec<bool> {
+        let groups = journal.open_deployments().unwrap().remove(0).groups;
+        groups.iter().flat_map(|group| &group.steps).map(|step| step.is_superseded).collect()
+    };
+    assert_eq!(superseded(&journal), [false; 5]);
+    // What failed did not take its place.
+    fail(&mut journal, &intent(2, &[added("a", "2")]), 0);
+    assert_eq!(superseded(&journal), [false; 5]);
+    // `b` is a file now, and `d/x` says nothing about what is live of `d`.
+    let next = [added("a", "2"), added("b", "2"), change("c", None), change("d/x", None)];
+    deploy(&mut journal, &intent(3, &next), 0).unwrap();
+    assert_eq!(superseded(&journal), [true, true, true, false, false]);
+    assert_eq!(journal.open_deployers("app").unwrap().into_iter().collect::<Vec<_>>(), ["copy", "other"]);
+}
