@@ -241,7 +241,7 @@ impl Pickup {
             Ok(Captured::File(file)) => {
                 let wall = self.shared.now_ms().saturating_mul(1_000_000);
                 let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
-                self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy });
+                self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy, listing: 0 });
                 self.unsaved.insert(place.clone());
                 self.captured(now, place, fingerprint, file.digest, hint, known);
                 if self.owed.is_recorded() && self.pause_until.is_none() {

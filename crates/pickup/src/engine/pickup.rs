@@ -130,6 +130,8 @@ pub(super) struct Known {
     pub digest: Digest,
     /// Captured so soon after it was written that another write may hide behind the same times.
     pub is_racy: bool,
+    /// The number of the listing that found it last; 0 if none did.
+    pub listing: u32,
 }
 
 /// One of the `pickup_from` directories.
@@ -218,8 +220,12 @@ pub(super) struct Pickup {
     pub gathering: Gathering,
     /// Every file we captured, as it was then.
     pub known: BTreeMap<Place, Known>,
+    /// The number of the listing that was the last to be compared with them.
+    pub listing: u32,
     /// How many there were when they were last packed.
     pub packed: usize,
+    /// How many of them a start had read from the journal.
+    pub loaded: usize,
     /// What of `known` the journal has not been told.
     pub unsaved: BTreeSet<Place>,
     /// What is there and is never deployed, or cannot be judged, and why.
@@ -297,13 +303,12 @@ impl Pickup {
         if !is_idle || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
             return;
         }
-        // Nodes that were filled in order are half empty; built anew from what is sorted they are full.
-        self.known = std::mem::take(&mut self.known).into_iter().collect();
-        let known = &self.known;
-        self.live.pack(|unit| {
-            let (place, _) = known.get_key_value(&Place { root: 0, path: unit.clone() })?;
-            Some(place.path.clone())
-        });
+        // Nodes that were filled in order are half empty; built anew from what is sorted they are full, as a start does.
+        if self.known.len() != self.loaded {
+            self.known = std::mem::take(&mut self.known).into_iter().collect();
+        }
+        // The first root's come first.
+        self.live.pack(self.known.keys().take_while(|place| place.root == 0).map(|place| &place.path));
         self.packed = self.known.len();
         if let Err(error) = self.shared.journal().rest() {
             tracing::debug!(pickup = self.config.name, %error, "the journal keeps its memory");

@@ -151,6 +151,8 @@ fn connect_read_only(path: &Path) -> Attempt<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Contents are found by their digests, anywhere in their table: with less, its pages are read again and again.
+    connection.execute_batch("PRAGMA cache_size = -16384;")?;
     Ok(connection)
 }
 
