@@ -230,6 +230,10 @@ pub(super) struct Pickup {
     pub unsaved: BTreeSet<Place>,
     /// What is there and is never deployed, or cannot be judged, and why.
     pub refused: BTreeMap<Place, String>,
+    /// What was listed at the start and not looked at yet.
+    pub unseen: BTreeSet<Place>,
+    /// Whether what a listing finds to be new is looked at later, bit by bit.
+    pub puts_off: bool,
     /// The symlinks among what is known or refused.
     pub links: Links,
     /// The roots that are git repositories.
@@ -299,7 +303,8 @@ impl Pickup {
 
     /// Gives back, once much was learned and nothing is left to do, what only the learning needed.
     fn rest(&mut self) {
-        let is_idle = !self.is_busy && self.gathering.len() == 0 && self.settle.next_deadline().is_none();
+        let is_settled = self.unseen.is_empty() && self.settle.next_deadline().is_none();
+        let is_idle = !self.is_busy && self.gathering.len() == 0 && is_settled;
         if !is_idle || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
             return;
         }
@@ -350,6 +355,7 @@ impl Pickup {
         self.look_at_due(now);
         self.rescan_due(now);
         self.look_at_repositories(now);
+        self.look_at_unseen(now);
         self.close_change_set();
         self.answer_waiters();
     }
@@ -365,6 +371,7 @@ impl Pickup {
             self.next_poll,
             self.next_git_deadline(),
             self.settle.next_deadline(),
+            (!self.unseen.is_empty()).then(|| self.shared.now()),
             self.relook.first().map(|(at, _)| *at),
             gathered,
             retry,
@@ -378,7 +385,7 @@ impl Pickup {
 
     fn gathering_deadline(&self) -> Option<Instant> {
         let unsettled = self.unsettled_units();
-        self.gathering.next_deadline(|unit| unsettled.contains(unit))
+        self.gathering.next_deadline(|unit| unsettled.contains(unit) || self.is_unseen(unit))
     }
 
     /// Whether a change set may begin now.

@@ -34,6 +34,11 @@ impl Pickup {
         self.schedule(now);
     }
 
+    /// Looks where every root is.
+    pub(super) fn find_roots(&mut self) {
+        (0..self.roots.len()).for_each(|root| self.find_root(root));
+    }
+
     /// Polls and reconciles when it is time.
     pub(super) fn rescan_due(&mut self, now: Instant) {
         if self.next_rescan <= now {
@@ -282,8 +287,10 @@ impl Pickup {
             let is_same = |known: &Known| {
                 !known.is_racy && seen.is_none() && fingerprint(&real, &place) == Some(known.fingerprint)
             };
-            if !known.as_ref().is_some_and(is_same) {
-                self.look_again(now, place, hint, seen.filter(|_| is_fresh).as_ref());
+            match known.as_ref().is_some_and(is_same) {
+                true => {}
+                false if self.puts_off => drop(self.unseen.insert(place)),
+                false => self.look_again(now, place, hint, seen.filter(|_| is_fresh).as_ref()),
             }
         }
         for place in missing {
@@ -300,7 +307,8 @@ impl Pickup {
         if self.roots.iter().any(|root| root.real().is_none()) {
             return;
         }
-        let lost: Vec<UnitPath> = self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned().collect();
+        let lost: Vec<UnitPath> =
+            self.live.keys().filter(|unit| !self.is_wanted(unit) && !self.is_unseen(unit)).cloned().collect();
         for unit in lost {
             let is_paused = self.paused.as_ref().is_some_and(|paused| paused.units.contains(&unit));
             if !is_paused && !self.in_hand.contains(&unit) && !self.gathering.contains(&unit) {

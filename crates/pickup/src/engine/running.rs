@@ -379,6 +379,8 @@ impl Parts {
             reopened,
             known: BTreeMap::new(),
             listing: 0,
+            unseen: BTreeSet::new(),
+            puts_off: false,
             packed: 0,
             loaded: 0,
             unsaved: BTreeSet::new(),

@@ -272,7 +272,8 @@ impl Pickup {
         let is_gathered = self.gathering.next_deadline(|unit| unsettled.contains(unit)).is_some();
         let now = self.shared.now();
         let is_looking = self.relook.first().is_some_and(|(at, _)| *at <= now);
-        if is_moving || is_looking || (is_gathered && !is_blocked) || self.is_commit_coming() {
+        if is_moving || is_looking || !self.unseen.is_empty() || (is_gathered && !is_blocked) || self.is_commit_coming()
+        {
             return;
         }
         let will_retry =
