@@ -320,6 +320,17 @@ pub trait Deployer: Send + Sync + 'static {
         async { Ok(Observed::Alive) }
     }
 
+    /// The same of many that are live, in their order, where one look at all costs less than one at each: a start looks
+    /// at everything. All of them share one deadline. Default: `None`, and [`observe`](Self::observe) is asked of each.
+    fn observe_many(
+        &self,
+        cx: &Context,
+        live: &[Self::Live],
+    ) -> impl Future<Output = Option<Vec<Result<Observed>>>> + Send {
+        let _ = (cx, live);
+        async { None }
+    }
+
     /// The last call: whatever runs here and not in what was deployed, such as a program, ends or is left to a
     /// successor. Default: there is nothing that runs.
     fn shutdown(&self, cx: &Context, ending: Ending) -> impl Future<Output = Result<()>> + Send {

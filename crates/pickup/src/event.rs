@@ -38,9 +38,10 @@ pub struct Event {
 #[serde(tag = "event", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum EventKind {
-    /// The pickup watches, and what was there at its start has been seen.
+    /// The pickup watches: from here on no change is missed. What was there at its start is listed, and what of it is new
+    /// is captured from here on.
     Watching {
-        /// How many files it knows.
+        /// How many files it knows, or has listed.
         files: usize,
         /// How many directories it watches.
         directories: usize,

@@ -226,7 +226,8 @@ pub(crate) struct OpenStep {
 #[derive(Clone, Debug)]
 pub(crate) struct LiveKey<'a> {
     pub deployer: &'a str,
-    pub unit: UnitPath,
+    /// In the bytes of the file system; [`LiveKey::unit`] is not made for all that are only compared.
+    path: &'a [u8],
     pub config_digest: &'a str,
     pub generation: u64,
     pub digest: Option<Digest>,

@@ -32,8 +32,12 @@ impl UnitPath {
 
     /// Takes a relative path, or `None` if it is absolute or leaves its directory.
     pub fn new(path: impl AsRef<Path>) -> Option<Self> {
+        let path = path.as_ref();
+        if is_clean(path) {
+            return Some(Self(path.into()));
+        }
         let mut clean = PathBuf::new();
-        for component in path.as_ref().components() {
+        for component in path.components() {
             match component {
                 Component::Normal(name) => clean.push(name),
                 Component::CurDir => {}
@@ -47,6 +51,23 @@ impl UnitPath {
     #[must_use]
     pub fn join(&self, name: impl AsRef<OsStr>) -> Self {
         Self(self.0.join(name.as_ref()).into())
+    }
+
+    /// How this path compares with that of the entry `name` of `directory`; `None` if it lies below another entry that
+    /// comes before.
+    pub(crate) fn compare_entry(&self, directory: &Self, name: &OsStr) -> Option<Ordering> {
+        if !self.starts_with(directory) {
+            return Some(self.cmp(directory));
+        }
+        let below = &self.bytes()[directory.bytes().len()..];
+        let below = below.strip_prefix(&[SEPARATOR]).unwrap_or(below);
+        let end = below.iter().position(|byte| *byte == SEPARATOR);
+        let (first, is_below) = (&below[..end.unwrap_or(below.len())], end.is_some());
+        match (first.cmp(name.as_encoded_bytes()), is_below) {
+            (Ordering::Less, true) => None,
+            (Ordering::Equal, true) => Some(Ordering::Greater),
+            (order, _) => Some(order),
+        }
     }
 
     /// The path as the standard library's type.
@@ -109,6 +130,12 @@ impl PartialEq for UnitPath {
 
 impl Eq for UnitPath {}
 
+impl AsRef<Path> for UnitPath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
 impl PartialOrd for UnitPath {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
@@ -125,6 +152,12 @@ impl Ord for UnitPath {
             None => one.len().cmp(&other.len()),
         }
     }
+}
+
+/// Whether nothing about the path has to be put right: mostly it was one of ours before.
+fn is_clean(path: &Path) -> bool {
+    let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
+    cfg!(unix) && path.as_os_str().as_encoded_bytes().split(|byte| *byte == SEPARATOR).all(is_name)
 }
 
 /// Where the two differ first, within the length of the shorter. Eight bytes at a time: paths that are compared mostly
@@ -262,6 +295,26 @@ mod tests {
             proptest::prop_assert_eq!(one.cmp(&other), one.as_path().cmp(other.as_path()));
             proptest::prop_assert_eq!(one == other, one.as_path() == other.as_path());
             proptest::prop_assert_eq!(one.starts_with(&other), one.as_path().starts_with(other.as_path()));
+        }
+    }
+
+    #[test]
+    fn an_entry_is_compared_without_making_its_path() {
+        let path = |text: &str| UnitPath::new(text).unwrap();
+        let compare =
+            |one: &str, directory: &str, name: &str| path(one).compare_entry(&path(directory), OsStr::new(name));
+        for (one, directory, name, expected) in [
+            ("d/b", "d", "b", Some(Ordering::Equal)),
+            ("d/a", "d", "b", Some(Ordering::Less)),
+            ("d/a/x", "d", "b", None),
+            ("d/b/x", "d", "b", Some(Ordering::Greater)),
+            ("d-b", "d", "b", Some(Ordering::Greater)),
+            ("c/z", "d", "b", Some(Ordering::Less)),
+            ("b", "", "b", Some(Ordering::Equal)),
+            ("a/x", "", "b", None),
+            ("d", "d", "b", Some(Ordering::Less)),
+        ] {
+            assert_eq!(compare(one, directory, name), expected, "{one} against {directory}/{name}");
         }
     }
 

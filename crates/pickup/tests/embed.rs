@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pickup::config::{CopyConfig, DeployerCommon, DeployerConfig, DeployerKind};
 use pickup::deploy::{Context, Deployer, Unit};
-use pickup::{Config, Delivery, Engine, Error, EventKind, Events, PickupConfig};
+use pickup::{Config, Delivery, Engine, Error, EventKind, Events, PickupConfig, SyncOptions};
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 /// Watches `in` and copies into `out`, both below `base`.
@@ -81,6 +81,34 @@ async fn content_that_a_power_failure_tore_is_captured_again() {
     let (engine, mut events) = started("test", base.path()).await;
     wait_for(&mut events, is_deployed).await;
     assert_eq!(std::fs::read(base.path().join("out/a")).unwrap(), b"precious");
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_there_at_the_start_is_captured_once_it_is_watched() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("in")).unwrap();
+    for name in ["a", "b", "c"] {
+        std::fs::write(base.path().join("in").join(name), "old").unwrap();
+    }
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    // The first capture waits; once nobody can tell it to go on, none does.
+    let builder = Engine::builder(config("test", base.path())).on_store_write(move |_| {
+        let _nobody = wait.lock().unwrap().recv();
+        Ok(())
+    });
+    let mut events = builder.subscribe();
+    let engine = builder.start().await.unwrap();
+    wait_for(&mut events, |kind| matches!(kind, EventKind::Watching { files: 3, directories: 1, .. })).await;
+    std::fs::write(base.path().join("in/b"), "new").unwrap();
+    std::fs::remove_file(base.path().join("in/c")).unwrap();
+    drop(go);
+    let report = engine.sync(Some("test"), SyncOptions::default()).await.unwrap();
+    assert_eq!(report[0].waiting, [], "{report:?}");
+    assert_eq!(std::fs::read(base.path().join("out/a")).unwrap(), b"old");
+    assert_eq!(std::fs::read(base.path().join("out/b")).unwrap(), b"new");
+    assert!(!base.path().join("out/c").exists());
     engine.shutdown().await;
 }
 

@@ -11,6 +11,7 @@ mod cli;
 mod configuration;
 mod exit;
 mod log;
+mod memory;
 mod once;
 mod pages;
 mod paint;

@@ -15,7 +15,7 @@ use crate::exit::{FAILED, Failure, USAGE};
 use crate::paint::Paint;
 use crate::show::{self, Show};
 use crate::signals::{AT_ONCE, Hangup, Stop};
-use crate::{configuration, log, once, systemd};
+use crate::{configuration, log, memory, once, systemd};
 
 /// How long the end may take: a little less than the 30 seconds that are promised.
 const END_MAX: Duration = Duration::from_secs(28);
@@ -40,6 +40,7 @@ pub fn run(options: &Options, run: Run) -> Result<ExitCode, Failure> {
         return rehearse(plan, is_json, Paint::on_stdout(options.color));
     }
     log::start(&plan.config.settings, log.as_deref(), Paint::on_stderr(options.color))?;
+    memory::give_back_early();
     let runtime = tokio::runtime::Runtime::new();
     let runtime = runtime.map_err(|error| Error::new(ErrorKind::Io, "start").caused_by(error))?;
     let code = runtime.block_on(serve(plan)).unwrap_or_else(|error| {

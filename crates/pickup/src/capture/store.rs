@@ -96,17 +96,18 @@ impl Store {
         Ok(store)
     }
 
-    /// The digests of all that is stored, sorted; counts it too, if nobody did before.
+    /// The digests of all that is stored, sorted; counts it too, if nobody did before. A file is looked at only where
+    /// `size_of_known` cannot tell how long it is.
     ///
     /// # Errors
     /// The store cannot be listed.
-    pub(crate) fn stored(&self) -> Result<Vec<Digest>> {
+    pub(crate) fn stored(&self, size_of_known: impl Fn(&Digest) -> Option<u64>) -> Result<Vec<Digest>> {
         let mut is_counted = self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut digests, mut used) = (Vec::new(), 0);
         self.for_each(|digest, entry| {
             digests.push(digest);
             if !*is_counted {
-                used += size_of(entry)?.unwrap_or(0);
+                used += size_of_known(&digest).map_or_else(|| size_of(entry), |size| Ok(Some(size)))?.unwrap_or(0);
             }
             Ok(())
         })?;
@@ -122,7 +123,7 @@ impl Store {
     /// Makes sure that it is known how much is stored. Until it is, nothing is stored or removed, so the count is exact.
     fn count(&self) -> Result<()> {
         let is_counted = *self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_counted { Ok(()) } else { self.stored().map(drop) }
+        if is_counted { Ok(()) } else { self.stored(|_| None).map(drop) }
     }
 
     /// The same store, on top of the one in `below`, which is only read.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Content, TreeFile};
@@ -17,8 +17,9 @@ pub(crate) struct Live {
     units: BTreeMap<UnitPath, Kept>,
 }
 
+/// One unit of it.
 #[derive(Clone, Debug)]
-enum Kept {
+pub(crate) enum Kept {
     /// In the content store, where its digest says.
     File {
         digest: Digest,
@@ -30,23 +31,54 @@ enum Kept {
     Tree(Arc<[TreeFile]>),
 }
 
+impl Kept {
+    /// Its identity.
+    pub(crate) fn digest(&self) -> Digest {
+        match self {
+            Self::File { digest, .. } => *digest,
+            Self::Elsewhere(file) => file.digest,
+            Self::Tree(files) => Content::Tree(files.clone()).digest(),
+        }
+    }
+
+    /// The same with its bytes, which are in the content store in the directory `store`.
+    pub(crate) fn content(&self, store: &Path) -> Content {
+        match self {
+            Self::File { digest, size, mode } => Content::File(CapturedFile::in_store(store, *digest, *size, *mode)),
+            Self::Elsewhere(file) => Content::File(CapturedFile::clone(file)),
+            Self::Tree(files) => Content::Tree(files.clone()),
+        }
+    }
+
+    /// The digests of its files, with the size of each.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (Digest, u64)> {
+        let (file, tree) = match self {
+            Self::File { digest, size, .. } => (Some((*digest, *size)), None),
+            Self::Elsewhere(file) => (Some((file.digest, file.size)), None),
+            Self::Tree(files) => (None, Some(files.iter().map(|entry| (entry.file.digest, entry.file.size)))),
+        };
+        file.into_iter().chain(tree.into_iter().flatten())
+    }
+}
+
 impl Live {
     /// Nothing is live; content will be in the store in the directory `store`.
     pub(crate) fn new(store: PathBuf) -> Self {
         Self { store, units: BTreeMap::new() }
     }
 
+    /// These units are live. In order, or nearly, they cost the least.
+    pub(crate) fn of(store: PathBuf, units: impl IntoIterator<Item = (UnitPath, Kept)>) -> Self {
+        Self { store, units: units.into_iter().collect() }
+    }
+
     pub(crate) fn get(&self, unit: &UnitPath) -> Option<Content> {
-        self.units.get(unit).map(|kept| self.content(kept))
+        self.units.get(unit).map(|kept| kept.content(&self.store))
     }
 
     /// The identity of what is live of the unit.
     pub(crate) fn digest(&self, unit: &UnitPath) -> Option<Digest> {
-        match self.units.get(unit)? {
-            Kept::File { digest, .. } => Some(*digest),
-            Kept::Elsewhere(file) => Some(file.digest),
-            Kept::Tree(files) => Some(Content::Tree(files.clone()).digest()),
-        }
+        self.units.get(unit).map(Kept::digest)
     }
 
     /// Whether just this file is live as the unit.
@@ -98,24 +130,24 @@ impl Live {
 
     /// All of it.
     pub(crate) fn contents(&self) -> BTreeMap<UnitPath, Content> {
-        self.units.iter().map(|(unit, kept)| (unit.clone(), self.content(kept))).collect()
+        self.units.iter().map(|(unit, kept)| (unit.clone(), kept.content(&self.store))).collect()
     }
 
-    /// Gives back what growing one by one took: nodes that are filled in order are left half empty. `shared` gives the
-    /// path that others hold already.
-    pub(crate) fn pack(&mut self, shared: impl Fn(&UnitPath) -> Option<UnitPath>) {
+    /// The digests of all files that are live, with the size of each; those of two units come twice.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (Digest, u64)> {
+        self.units.values().flat_map(Kept::sizes)
+    }
+
+    /// Gives back what growing one by one took: nodes that are filled in order are left half empty. `shared` are paths
+    /// that others hold already, in order.
+    pub(crate) fn pack<'a>(&mut self, shared: impl Iterator<Item = &'a UnitPath>) {
+        let mut shared = shared.peekable();
         let units = std::mem::take(&mut self.units).into_iter();
-        self.units = units.map(|(unit, kept)| (shared(&unit).unwrap_or(unit), kept)).collect();
-    }
-
-    fn content(&self, kept: &Kept) -> Content {
-        match kept {
-            Kept::File { digest, size, mode } => {
-                Content::File(CapturedFile::in_store(&self.store, *digest, *size, *mode))
-            }
-            Kept::Elsewhere(file) => Content::File(CapturedFile::clone(file)),
-            Kept::Tree(files) => Content::Tree(files.clone()),
-        }
+        let share = |(unit, kept): (UnitPath, Kept)| {
+            while shared.next_if(|path| **path < unit).is_some() {}
+            (shared.next_if(|path| **path == unit).cloned().unwrap_or(unit), kept)
+        };
+        self.units = units.map(share).collect();
     }
 }
 

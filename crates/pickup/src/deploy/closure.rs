@@ -135,6 +135,12 @@ where
         let is_held = self.held().is_none_or(|held| held.contains(live));
         Ok(if is_held { Observed::Alive } else { Observed::Gone })
     }
+
+    async fn observe_many(&self, _cx: &Context, live: &[Live]) -> Option<Vec<Result<Observed>>> {
+        let held = self.held();
+        let is_held = |live| held.as_ref().is_none_or(|held| held.contains(live));
+        Some(live.iter().map(|live| Ok(if is_held(live) { Observed::Alive } else { Observed::Gone })).collect())
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use crate::capture::CapturedFile;
 use crate::change::Content;
 use crate::config::CopyConfig;
 use crate::deploy::lane::{self, Lanes, Stop};
-use crate::deploy::place::{Made, Root};
+use crate::deploy::place::{Made, Parent, Root};
 use crate::deploy::{Context, Deployer, Observed, Unit, expand};
 use crate::error::{Error, Result};
 use crate::path::{self, UnitPath};
@@ -134,10 +134,30 @@ impl Deployer for Copy {
     }
 
     async fn observe(&self, _cx: &Context, live: &Live) -> Result<Observed> {
-        // After a restart this is how the directories that are ours become known again.
-        self.work.made.recall(&live.into, &live.directories);
+        self.recall(std::slice::from_ref(live));
         let live = live.clone();
         if lane::is_few(live.files.len()) { observe(&live) } else { lane::off_thread(move || observe(&live)).await }
+    }
+
+    async fn observe_many(&self, _cx: &Context, live: &[Live]) -> Option<Vec<Result<Observed>>> {
+        if live.iter().any(|live| live.files.len() != 1) {
+            return None;
+        }
+        self.recall(live);
+        Some(observe_files(live))
+    }
+}
+
+impl Copy {
+    /// After a restart this is how the directories that are ours become known again.
+    fn recall(&self, live: &[Live]) {
+        let mut before: Option<&Live> = None;
+        for live in live {
+            if before.is_none_or(|before| (&before.into, &before.directories) != (&live.into, &live.directories)) {
+                self.work.made.recall(&live.into, &live.directories);
+            }
+            before = Some(live);
+        }
     }
 }
 
@@ -391,6 +411,32 @@ fn observe(live: &Live) -> Result<Observed> {
         (None, Some(path)) => Observed::Drifted(format!("{path} is gone")),
         (None, None) => Observed::Alive,
     })
+}
+
+/// The same for units of one file each. Neighbours mostly lie in one directory, which is opened once.
+fn observe_files(live: &[Live]) -> Vec<Result<Observed>> {
+    let mut root: Option<Root> = None;
+    let mut open: Option<(&Path, Parent)> = None;
+    let mut observed = Vec::with_capacity(live.len());
+    for one in live {
+        if root.as_ref().is_none_or(|root| root.path() != one.into) {
+            open = None;
+            root = Root::open(&one.into).ok().flatten();
+        }
+        let (Some(root), [file]) = (&root, one.files.as_slice()) else {
+            observed.push(observe(one));
+            continue;
+        };
+        let directory = file.path.as_path().parent().unwrap_or(Path::new(""));
+        if open.as_ref().is_none_or(|(path, _)| *path != directory) {
+            open = root.parent(&file.path).ok().flatten().map(|parent| (directory, parent));
+        }
+        observed.push(match &open {
+            Some((_, parent)) => file.observe_in(parent),
+            None => observe(one),
+        });
+    }
+    observed
 }
 
 fn sync_all(root: &Root) -> Result<()> {

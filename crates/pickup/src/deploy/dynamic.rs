@@ -54,6 +54,8 @@ pub(crate) trait DynDeployer: Send + Sync + 'static {
     fn flush<'a>(&'a self, cx: &'a Context) -> Phase<'a, ()>;
     /// `live` is the receipt's JSON: at a start there is one for each file that is live.
     fn observe<'a>(&'a self, cx: &'a Context, live: &'a str) -> Phase<'a, Observed>;
+    /// The same for many at once; `None` if it has to be asked of each.
+    fn observe_many<'a>(&'a self, cx: &'a Context, live: &'a [&'a str]) -> Phase<'a, Option<Vec<Result<Observed>>>>;
     fn shutdown<'a>(&'a self, cx: &'a Context, ending: Ending) -> Phase<'a, ()>;
 }
 
@@ -161,6 +163,14 @@ impl<D: Deployer> DynDeployer for D {
         guarded::<D, _>("observe", cx, async move {
             let live: D::Live = serde_json::from_str(live).map_err(not_understood::<D>)?;
             Deployer::observe(self, cx, &live).await
+        })
+    }
+
+    fn observe_many<'a>(&'a self, cx: &'a Context, live: &'a [&'a str]) -> Phase<'a, Option<Vec<Result<Observed>>>> {
+        guarded::<D, _>("observe", cx, async move {
+            let read = |live: &&str| serde_json::from_str(live).map_err(not_understood::<D>);
+            let live = live.iter().map(read).collect::<Result<Vec<D::Live>>>()?;
+            Ok(Deployer::observe_many(self, cx, &live).await)
         })
     }
 

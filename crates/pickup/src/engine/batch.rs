@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::look::is_unseen;
 use super::pickup::{Known, Message, Paused, Pickup, Root, Work};
 use super::shared::Bound;
 use crate::change::gather::Noted;
@@ -122,9 +123,11 @@ impl Pickup {
         let is_one_by_one = self.is_by_unit() && revision.is_none();
         // Removals stay together: whether they are believed depends on how many there are.
         let puts_max = if is_one_by_one { UNITS_MAX } else { usize::MAX };
-        let is_unsettled = |unit: &UnitPath| unsettled.contains(unit);
+        let (unseen, roots) = (&self.unseen, self.roots.len());
+        let is_unsettled = |unit: &UnitPath| unsettled.contains(unit) || is_unseen(unseen, roots, unit);
+        let is_moving = !unsettled.is_empty() || !self.unseen.is_empty();
         let is_put = |unit: &UnitPath| is_known(&self.known, self.roots.len(), self.config.unit, unit);
-        let mut closed = self.gathering.close(now, !unsettled.is_empty(), is_unsettled, is_put, puts_max);
+        let mut closed = self.gathering.close(now, is_moving, is_unsettled, is_put, puts_max);
         if closed.is_empty() {
             return None;
         }

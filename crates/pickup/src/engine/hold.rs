@@ -12,6 +12,7 @@ use super::transaction::{GroupResult, Outcome};
 use crate::capture::Digest;
 use crate::change::gather::Noted;
 use crate::change::{Content, compare};
+use crate::config::UnitKind;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::journal::{Origin, Outcome as Recorded};
@@ -28,8 +29,11 @@ impl Pickup {
         self.load_followed()?;
         // Whether the store still has it is found out by recovery, before anything is deployed.
         self.load_known(|_| true)?;
+        self.find_roots();
+        self.puts_off = self.may_put_off();
         self.rescan_all(now);
-        let files = self.known.len();
+        self.puts_off = false;
+        let files = self.known.len() + self.unseen.iter().filter(|place| !self.known.contains_key(*place)).count();
         let directories = self.roots.iter().map(|root| root.directories).sum();
         let polling = self.roots.iter().find_map(|root| root.polling.clone());
         tracing::info!(pickup = self.config.name, files, directories, polling, "watching");
@@ -37,13 +41,21 @@ impl Pickup {
         Ok(())
     }
 
+    /// Whether what is new may be looked at after the watches stand, bit by bit: not where several files belong together,
+    /// or what is there is compared with what was live before.
+    fn may_put_off(&self) -> bool {
+        let is_each_alone = self.config.unit == UnitKind::File && self.is_by_unit();
+        is_each_alone && !self.config.delete_after_pickup && !self.is_in_repository()
+    }
+
     /// Loads the files that were seen before, as far as their content `is_stored`.
     pub(super) fn load_known(&mut self, is_stored: impl Fn(&Digest) -> bool) -> Result<()> {
         let roots = self.roots.len();
         self.known = self.shared.journal().known(&self.config.name, |file| {
-            let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false };
+            let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false, listing: 0 };
             (file.place.root < roots && is_stored(&file.digest)).then_some((file.place, known))
         })?;
+        self.loaded = self.known.len();
         Ok(())
     }
 

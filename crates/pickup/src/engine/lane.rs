@@ -1,6 +1,6 @@
 //! The lane of one pickup: carries out one change set at a time, away from the thread that watches.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError};
 
 use super::former::let_go;
@@ -8,6 +8,7 @@ use super::inbox::Inbox;
 use super::pickup::{Done, Message, Pickup, Work};
 use super::recover::{finish_open, load, observe_all};
 use super::transaction::Transaction;
+use crate::capture::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::journal::Origin;
@@ -72,7 +73,10 @@ impl Pickup {
                 let_go(&shared, &config.name, &deployers, &enders).await;
                 let reader = shared.reader()?;
                 let loaded = load(&shared, &reader, &config.name, &deployers)?;
-                done.loaded = Some((loaded, shared.store.stored()?));
+                let sizes: HashMap<Digest, u64> = loaded.live.sizes().collect();
+                let stored = shared.store.stored(|digest| sizes.get(digest).copied())?;
+                drop(sizes);
+                done.loaded = Some((loaded, stored));
                 for drift in observe_all(&shared, &reader, &config.name, &deployers).await? {
                     let (unit, deployer, found) = (drift.unit, drift.deployer, drift.found);
                     tracing::warn!(pickup = config.name, %unit, deployer, found, "not as it was deployed; it is deployed again");

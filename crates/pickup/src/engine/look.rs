@@ -1,6 +1,6 @@
 //! Stages 1 to 3 of one pickup: a hint or a listing, a look, a verdict, a capture.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::source::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 
 /// How soon a look that failed for a reason outside the file is tried again.
 const RELOOK: Duration = Duration::from_secs(1);
+/// How many of the files listed at the start are looked at in one go.
+const UNSEEN_AT_ONCE: usize = 128;
 /// How often a file that was just closed is looked at before it is waited for.
 const CLOSING_LOOKS: usize = 16;
 /// Two writes closer together than this may leave the same times behind on older kernels (git's racy-clean rule).
@@ -126,6 +128,19 @@ impl Pickup {
         }
     }
 
+    /// Looks at some of what was listed at the start, and leaves room for what happens meanwhile.
+    pub(super) fn look_at_unseen(&mut self, now: Instant) {
+        for _ in 0..UNSEEN_AT_ONCE {
+            let Some(place) = self.unseen.pop_first() else { break };
+            self.look(now, place, Hint::Scan);
+        }
+    }
+
+    /// Whether something of the unit waits for its first look.
+    pub(super) fn is_unseen(&self, unit: &UnitPath) -> bool {
+        is_unseen(&self.unseen, self.roots.len(), unit)
+    }
+
     /// Looks at one file and acts on what is there.
     pub(super) fn look(&mut self, now: Instant, place: Place, hint: Hint) {
         self.look_again(now, place, hint, None);
@@ -134,6 +149,7 @@ impl Pickup {
     /// The same where a moment ago a regular file was seen.
     pub(super) fn look_again(&mut self, now: Instant, place: Place, hint: Hint, listed: Option<&Fingerprint>) {
         self.relook.remove(&place);
+        self.unseen.remove(&place);
         // What a listing misses was seen to go if the directory was there all the time.
         let was_seen = hint != Hint::Scan || self.roots[place.root].is_listed;
         match self.rules.judge(place.root, &place.path, false) {
@@ -237,7 +253,7 @@ impl Pickup {
             Ok(Captured::File(file)) => {
                 let wall = self.shared.now_ms().saturating_mul(1_000_000);
                 let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
-                self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy });
+                self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy, listing: 0 });
                 self.unsaved.insert(place.clone());
                 self.captured(now, place, fingerprint, file.digest, hint, known);
                 if self.owed.is_recorded() && self.pause_until.is_none() {
@@ -338,6 +354,10 @@ impl Pickup {
             // A change set may wait for it.
             self.gathering.note(now, self.unit_of(&pending.path), Noted::Gone);
         }
+        let unseen: Vec<Place> = self.unseen.range(place.clone()..).take_while(|place| below(place)).cloned().collect();
+        for unseen in &unseen {
+            self.unseen.remove(unseen);
+        }
         self.refused.retain(|refused, _| !below(refused));
         self.links.forget(below);
         self.relook.forget(below);
@@ -353,6 +373,11 @@ impl Pickup {
             self.unsaved.insert(gone);
         }
     }
+}
+
+/// Whether one of the roots has something of the unit, a file, among the `unseen`.
+pub(super) fn is_unseen(unseen: &BTreeSet<Place>, roots: usize, unit: &UnitPath) -> bool {
+    !unseen.is_empty() && (0..roots).any(|root| unseen.contains(&Place { root, path: unit.clone() }))
 }
 
 /// What a look at a file found.

@@ -133,6 +133,8 @@ pub(super) struct Known {
     pub digest: Digest,
     /// Captured so soon after it was written that another write may hide behind the same times.
     pub is_racy: bool,
+    /// The number of the listing that found it last; 0 if none did.
+    pub listing: u32,
 }
 
 /// One of the `pickup_from` directories.
@@ -223,12 +225,20 @@ pub(super) struct Pickup {
     pub gathering: Gathering,
     /// Every file we captured, as it was then.
     pub known: BTreeMap<Place, Known>,
+    /// The number of the listing that was the last to be compared with them.
+    pub listing: u32,
     /// How many there were when they were last packed.
     pub packed: usize,
+    /// How many of them a start had read from the journal.
+    pub loaded: usize,
     /// What of `known` the journal has not been told.
     pub unsaved: BTreeSet<Place>,
     /// What is there and is never deployed, or cannot be judged, and why.
     pub refused: BTreeMap<Place, String>,
+    /// What was listed at the start and not looked at yet.
+    pub unseen: BTreeSet<Place>,
+    /// Whether what a listing finds to be new is looked at later, bit by bit.
+    pub puts_off: bool,
     /// The symlinks among what is known or refused.
     pub links: Links,
     /// The roots that are git repositories.
@@ -300,17 +310,17 @@ impl Pickup {
 
     /// Gives back, once much was learned and nothing is left to do, what only the learning needed.
     fn rest(&mut self) {
-        let is_idle = !self.is_busy && self.gathering.len() == 0 && self.settle.next_deadline().is_none();
+        let is_settled = self.unseen.is_empty() && self.settle.next_deadline().is_none();
+        let is_idle = !self.is_busy && self.gathering.len() == 0 && is_settled;
         if !is_idle || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
             return;
         }
-        // Nodes that were filled in order are half empty; built anew from what is sorted they are full.
-        self.known = std::mem::take(&mut self.known).into_iter().collect();
-        let known = &self.known;
-        self.live.pack(|unit| {
-            let (place, _) = known.get_key_value(&Place { root: 0, path: unit.clone() })?;
-            Some(place.path.clone())
-        });
+        // Nodes that were filled in order are half empty; built anew from what is sorted they are full, as a start does.
+        if self.known.len() != self.loaded {
+            self.known = std::mem::take(&mut self.known).into_iter().collect();
+        }
+        // The first root's come first.
+        self.live.pack(self.known.keys().take_while(|place| place.root == 0).map(|place| &place.path));
         self.packed = self.known.len();
         if let Err(error) = self.shared.journal().rest() {
             tracing::debug!(pickup = self.config.name, %error, "the journal keeps its memory");
@@ -353,6 +363,7 @@ impl Pickup {
         self.rescan_due(now);
         self.make_up();
         self.look_at_repositories(now);
+        self.look_at_unseen(now);
         self.close_change_set();
         self.answer_waiters();
     }
@@ -368,6 +379,7 @@ impl Pickup {
             self.next_poll,
             self.next_git_deadline(),
             self.settle.next_deadline(),
+            (!self.unseen.is_empty()).then(|| self.shared.now()),
             self.relook.next(),
             gathered,
             retry,
@@ -381,7 +393,7 @@ impl Pickup {
 
     fn gathering_deadline(&self) -> Option<Instant> {
         let unsettled = self.unsettled_units();
-        self.gathering.next_deadline(|unit| unsettled.contains(unit))
+        self.gathering.next_deadline(|unit| unsettled.contains(unit) || self.is_unseen(unit))
     }
 
     /// Whether a change set may begin now.

@@ -10,7 +10,7 @@ use crate::change::ChangeKind;
 use crate::change::live::Live;
 use crate::deploy::{Observed, Unit};
 use crate::error::{Error, Result};
-use crate::journal::{GroupState, Journal, OpenDeployment, OpenGroup, OpenStep};
+use crate::journal::{GroupState, Journal, LiveReceipt, OpenDeployment, OpenGroup, OpenStep};
 use crate::path::UnitPath;
 use crate::plan::Step;
 
@@ -264,25 +264,50 @@ pub(super) async fn observe_all(
     deployers: &[Bound],
 ) -> Result<Vec<Drift>> {
     let mut drifts = Vec::new();
-    let mut rows = reader.live_after(pickup, None, OBSERVED_AT_ONCE)?.into_iter();
-    while let Some(row) = rows.next() {
-        if rows.len() == 0 {
-            rows = reader.live_after(pickup, Some((&row.deployer, &row.unit)), OBSERVED_AT_ONCE)?.into_iter();
+    let mut rows = reader.live_after(pickup, None, OBSERVED_AT_ONCE)?;
+    while let Some(last) = rows.last() {
+        let next = reader.live_after(pickup, Some((&last.deployer, &last.unit)), OBSERVED_AT_ONCE)?;
+        for rows in rows.chunk_by(|one, other| one.deployer == other.deployer) {
+            let Some(bound) = deployers.iter().find(|bound| bound.name == rows[0].deployer) else { continue };
+            let observed = observe(shared, pickup, bound, rows).await;
+            drifts.extend(rows.iter().zip(observed).filter_map(|(row, observed)| drift(pickup, row, observed)));
         }
-        let Some(bound) = deployers.iter().find(|bound| bound.name == row.deployer) else { continue };
-        let cx = shared.context(pickup, row.generation, bound);
-        let found = match bound.deployer.observe(&cx, &row.receipt).await {
-            Ok(Observed::Alive) => continue,
-            Ok(Observed::Drifted(found)) => found,
-            Ok(Observed::Gone) => "it is gone".to_owned(),
-            Err(error) => {
-                tracing::warn!(pickup, unit = %row.unit, %error, "cannot tell whether it is still live");
-                continue;
-            }
-        };
-        drifts.push(Drift { unit: row.unit, deployer: row.deployer, found });
+        rows = next;
     }
     Ok(drifts)
+}
+
+/// What became of `rows`, which are all of one deployer: of all at once where it can, else of one after the other.
+async fn observe(shared: &Shared, pickup: &str, bound: &Bound, rows: &[LiveReceipt]) -> Vec<Result<Observed>> {
+    let receipts: Vec<&str> = rows.iter().map(|row| row.receipt.as_str()).collect();
+    let newest = rows.iter().map(|row| row.generation).max().unwrap_or_default();
+    let cx = shared.context(pickup, newest, bound);
+    // Where it fails as a whole, each one says what is wrong with it.
+    if let Ok(Some(observed)) = bound.deployer.observe_many(&cx, &receipts).await
+        && observed.len() == rows.len()
+    {
+        return observed;
+    }
+    let mut observed = Vec::with_capacity(rows.len());
+    for row in rows {
+        let cx = shared.context(pickup, row.generation, bound);
+        observed.push(bound.deployer.observe(&cx, &row.receipt).await);
+    }
+    observed
+}
+
+/// How what is live differs from what should be, if it does.
+fn drift(pickup: &str, row: &LiveReceipt, observed: Result<Observed>) -> Option<Drift> {
+    let found = match observed {
+        Ok(Observed::Alive) => return None,
+        Ok(Observed::Drifted(found)) => found,
+        Ok(Observed::Gone) => "it is gone".to_owned(),
+        Err(error) => {
+            tracing::warn!(pickup, unit = %row.unit, %error, "cannot tell whether it is still live");
+            return None;
+        }
+    };
+    Some(Drift { unit: row.unit.clone(), deployer: row.deployer.clone(), found })
 }
 
 /// What a start reads of the records: on the lane, while the pickup takes its first look.
@@ -301,35 +326,40 @@ pub(super) struct Loaded {
 /// Reads what is live of `pickup`.
 pub(super) fn load(shared: &Shared, reader: &Journal, pickup: &str, deployers: &[Bound]) -> Result<Loaded> {
     let generation = reader.live_generation(pickup)?;
-    let mut live = Live::new(shared.store.directory());
-    if let Some(generation) = generation {
-        reader.each_content_at(pickup, generation, |unit, content| live.insert(unit, content))?;
-    }
-    let (mut current, mut outdated, mut left) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    let units = generation.map(|generation| reader.units_at(pickup, generation)).transpose()?.unwrap_or_default();
+    let (mut whole, mut marks) = (Mark::default(), vec![Mark::default(); units.len()]);
+    let mut left = Vec::new();
+    let (mut deployer, mut next) = (String::new(), 0);
     reader.each_live(pickup, |row| {
         let Some(bound) = deployers.iter().find(|bound| bound.name == row.deployer) else { return };
-        let digest = live.digest(&row.unit);
-        if digest.is_none() && row.digest.is_some() && !row.unit.is_root() {
-            left.push((row.deployer.to_owned(), row.unit.clone()));
+        if deployer != row.deployer {
+            (deployer, next) = (row.deployer.to_owned(), 0);
         }
-        let is_latest = match digest {
-            Some(digest) => row.digest == Some(digest),
+        // Both are in the order of these bytes.
+        next += units[next..].iter().take_while(|(unit, _)| row.compare(unit).is_lt()).count();
+        let live = units.get(next).filter(|(unit, _)| row.compare(unit).is_eq());
+        let is_whole = row.is_root();
+        if live.is_none() && row.digest.is_some() && !is_whole {
+            left.extend(row.unit().map(|unit| (deployer.clone(), unit)));
+        }
+        let is_latest = match live {
+            Some((_, kept)) => row.digest == Some(kept.digest()),
             // A deployer that takes the pickup as a whole has a part in every generation.
             None => Some(row.generation) == generation,
         };
-        if !is_latest {
+        let is_configured = bound.config_digest == row.config_digest;
+        let marked = live.and_then(|_| marks.get_mut(next)).into_iter().chain(is_whole.then_some(&mut whole));
+        for mark in marked {
             // It was left out of `deploy_to` for a while.
-            outdated.insert(row.unit);
-        } else if bound.config_digest == row.config_digest {
-            current.insert(row.unit);
+            mark.is_outdated |= !is_latest;
+            mark.is_current |= is_latest && is_configured;
         }
     })?;
-    let root = UnitPath::root();
-    let is_whole_current = current.contains(&root) && !outdated.contains(&root);
-    let is_stale = |unit: &&UnitPath| {
-        outdated.contains(*unit) || outdated.contains(&root) || !(current.contains(*unit) || is_whole_current)
-    };
-    let stale = live.keys().filter(is_stale).cloned().collect();
+    let is_whole_current = whole.is_current && !whole.is_outdated;
+    let is_stale = |mark: &Mark| mark.is_outdated || whole.is_outdated || !(mark.is_current || is_whole_current);
+    let stale =
+        units.iter().zip(&marks).filter(|(_, mark)| is_stale(mark)).map(|((unit, _), _)| unit.clone()).collect();
+    let mut live = Live::of(shared.store.directory(), units);
     let mut left_behind = Vec::new();
     for (deployer, unit) in left {
         if let Some(content) = reader.live_content(pickup, &deployer, &unit)? {
@@ -338,4 +368,13 @@ pub(super) fn load(shared: &Shared, reader: &Journal, pickup: &str, deployers: &
         }
     }
     Ok(Loaded { generation, live, stale, left_behind })
+}
+
+/// What the deployers' records say of a unit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    /// A deployer has what is live, by its present configuration.
+    is_current: bool,
+    /// A deployer has something else.
+    is_outdated: bool,
 }

@@ -1,23 +1,28 @@
 //! The roots of one pickup: where they are, whether they are there, and listing what is in them.
 
-use std::collections::{BTreeSet, HashSet};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::links;
-use super::pickup::{Pickup, Root, RootState};
+use super::pickup::{Known, Pickup, Root, RootState};
 use crate::change::gather::Noted;
 use crate::config::WatchMode;
 use crate::config::exposure::exposure;
 use crate::event::EventKind;
 use crate::path::UnitPath;
 use crate::source::mount::{Events, filesystem_sends_events, real_root};
-use crate::source::scan::{Listed, Tree, Walked, walk};
+use crate::source::scan::{Found, Listed, Tree, Walked, walk};
 use crate::source::watch::{Failure, Target};
 use crate::source::{Fingerprint, Hint, Place};
 
 /// A listing of so many files was made a moment ago when the last of them is looked at.
 const FRESH_MAX: usize = 1024;
+
+/// Takes out of what a directory was found to hold what is known and did not change.
+type SiftKnown<'a> = &'a mut dyn FnMut(&mut BTreeMap<Place, Known>, &UnitPath, &mut Vec<Found>);
 
 impl Pickup {
     /// Looks where every root is, and compares everything in it.
@@ -27,6 +32,11 @@ impl Pickup {
             self.rescan_root(now, root);
         }
         self.schedule(now);
+    }
+
+    /// Looks where every root is.
+    pub(super) fn find_roots(&mut self) {
+        (0..self.roots.len()).for_each(|root| self.find_root(root));
     }
 
     /// Polls and reconciles when it is time.
@@ -176,7 +186,7 @@ impl Pickup {
         if self.roots[root].real().is_none() {
             return;
         }
-        let walked = self.scan(&top);
+        let walked = self.scan_changed(&top);
         self.roots[root].directories = walked.directories.len();
         self.compare_listing(now, &top, walked, Hint::Scan);
         self.roots[root].is_listed = true;
@@ -185,13 +195,13 @@ impl Pickup {
 
     /// Compares what lies at and below a directory with what is known.
     pub(super) fn scan_below(&mut self, now: Instant, place: &Place, hint: Hint) {
-        let walked = self.scan(place);
+        let walked = self.scan_changed(place);
         let hint = if hint == Hint::MovedIn { Hint::MovedIn } else { Hint::Scan };
         self.compare_listing(now, place, walked, hint);
     }
 
-    /// Lists what lies at and below a directory, and stands watch there.
-    pub(super) fn scan(&mut self, place: &Place) -> Walked {
+    /// Lists what lies at and below a directory, and stands watch there. `sift` may take out what is known.
+    pub(super) fn scan(&mut self, place: &Place, sift: SiftKnown<'_>) -> Walked {
         let Some(real) = self.roots[place.root].real().cloned() else { return Walked::default() };
         let watches = self.is_watching() && self.config.watch != WatchMode::Poll;
         let (watcher, subscriber) = (&self.shared.watcher, self.subscriber);
@@ -220,7 +230,9 @@ impl Pickup {
         };
         let (recursive, symlinks) = (self.config.recursive, self.config.symlinks);
         let tree = Tree { root: &real, index: place.root, recursive, symlinks };
-        let walked = walk(&tree, &place.path, &mut self.rules, &mut stand_watch);
+        let known = &mut self.known;
+        let mut sift = |directory: &UnitPath, found: &mut Vec<Found>| sift(known, directory, found);
+        let walked = walk(&tree, &place.path, &mut self.rules, &mut stand_watch, &mut sift);
         if let Some(reason) = limit {
             let directories = self.roots[place.root].unwatched.len();
             tracing::warn!(
@@ -237,6 +249,13 @@ impl Pickup {
         walked
     }
 
+    /// Lists what lies at and below a directory, less those files that are as they are known to be.
+    fn scan_changed(&mut self, place: &Place) -> Walked {
+        self.listing = self.listing.wrapping_add(1).max(1);
+        let (root, listing) = (place.root, self.listing);
+        self.scan(place, &mut |known, directory, found| sift(known, root, listing, directory, found))
+    }
+
     fn compare_listing(&mut self, now: Instant, top: &Place, walked: Walked, hint: Hint) {
         let root = top.root;
         let Some(real) = self.roots[root].real().cloned() else { return };
@@ -244,40 +263,37 @@ impl Pickup {
             let hops = links::hops(&real.join(path.as_path()));
             self.links.note(Place { root, path }, hops);
         }
-        let missed: BTreeSet<Place> = self.relook.missed().cloned().collect();
-        let (mut listed_known, mut other) = (0, Vec::new());
-        let mut listed = Vec::with_capacity(walked.files.len());
-        let is_fresh = walked.files.len() <= FRESH_MAX;
+        let is_fresh = walked.listed_count <= FRESH_MAX;
+        let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
+        let known_below = self.known.range(top.clone()..).take_while(|(place, _)| is_below(place));
+        let unlisted = known_below.filter(|(_, known)| known.listing != self.listing).map(|(place, _)| place);
+        // A file that was waited for goes without a word where nothing tells of it.
+        let missed: BTreeSet<Place> = self.relook.missed().filter(is_below).cloned().collect();
+        let waited_for = self.settle.pending().map(|(place, _)| place).filter(is_below);
+        let waited_for = waited_for.filter(|place| !self.known.contains_key(place)).chain(&missed);
+        let waited_for: Vec<&Place> = waited_for.collect();
+        let listed: HashSet<&UnitPath> = match waited_for.as_slice() {
+            [] => HashSet::new(),
+            [..] => walked.files.iter().map(|listed| &listed.path).collect(),
+        };
+        let waited_for = waited_for.into_iter().filter(|place| !listed.contains(&place.path));
+        // What cannot be listed is not gone.
+        let is_unreadable = |place: &Place| walked.unreadable.iter().any(|(at, _)| place.path.starts_with(at));
+        let missing = unlisted.chain(waited_for).filter(|place| !is_unreadable(place));
+        let missing: BTreeSet<Place> = missing.cloned().collect();
+        drop(listed);
         for Listed { path, fingerprint: seen } in walked.files {
             let place = Place { root, path };
-            let known = self.known.get(&place);
-            listed_known += usize::from(known.is_some());
-            let is_same = |known: &super::pickup::Known| {
-                !known.is_racy && seen.or_else(|| fingerprint(&real, &place)) == Some(known.fingerprint)
+            let known = self.known.get(&place).copied();
+            // What is known by another identity was compared already; what lies behind a symlink was not.
+            let is_same = |known: &Known| {
+                !known.is_racy && seen.is_none() && fingerprint(&real, &place) == Some(known.fingerprint)
             };
-            if !known.is_some_and(is_same) || missed.contains(&place) {
-                other.push((place.clone(), seen.filter(|_| is_fresh)));
+            match known.as_ref().is_some_and(is_same) && !missed.contains(&place) {
+                true => {}
+                false if self.puts_off => drop(self.unseen.insert(place)),
+                false => self.look_again(now, place, hint, seen.filter(|_| is_fresh).as_ref()),
             }
-            listed.push(place);
-        }
-        let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
-        let known_below = || self.known.range(top.clone()..).map(|(place, _)| place).take_while(is_below);
-        // A file that was waited for goes without a word where nothing tells of it.
-        let waited_for = self.settle.pending().map(|(place, _)| place).chain(&missed);
-        let waited_for: Vec<&Place> = waited_for.filter(is_below).collect();
-        // Mostly nothing is missing, and counting says so.
-        let missing: BTreeSet<Place> = if waited_for.is_empty() && known_below().count() == listed_known {
-            BTreeSet::new()
-        } else {
-            let listed: HashSet<&Place> = listed.iter().collect();
-            let missing = known_below().chain(waited_for).filter(|place| !listed.contains(place));
-            // What cannot be listed is not gone.
-            let is_unreadable = |place: &Place| walked.unreadable.iter().any(|(at, _)| place.path.starts_with(at));
-            missing.filter(|place| !is_unreadable(place)).cloned().collect()
-        };
-        drop(listed);
-        for (place, seen) in other {
-            self.look_again(now, place, hint, seen.as_ref());
         }
         for place in missing {
             // Only `ENOENT` is believed, and the look finds out.
@@ -293,7 +309,8 @@ impl Pickup {
         if self.roots.iter().any(|root| root.real().is_none()) {
             return;
         }
-        let lost: Vec<UnitPath> = self.live.keys().filter(|unit| !self.is_wanted(unit)).cloned().collect();
+        let lost: Vec<UnitPath> =
+            self.live.keys().filter(|unit| !self.is_wanted(unit) && !self.is_unseen(unit)).cloned().collect();
         for unit in lost {
             let is_paused = self.paused.as_ref().is_some_and(|paused| paused.units.contains(&unit));
             if !is_paused && !self.in_hand.contains(&unit) && !self.gathering.contains(&unit) {
@@ -301,6 +318,44 @@ impl Pickup {
             }
         }
     }
+}
+
+/// Takes out of what a directory holds what is as it is known to be, and marks all that is known with the number of the
+/// listing. Both are sorted, so that it is one way through both.
+fn sift(known: &mut BTreeMap<Place, Known>, root: usize, listing: u32, directory: &UnitPath, found: &mut Vec<Found>) {
+    let Some(first) = found.first().map(|first| first.name.clone()) else { return };
+    let from = |name: &OsStr| Place { root, path: directory.join(name) }..;
+    let mut next = known.range_mut(from(&first)).peekable();
+    let mut rest = Vec::with_capacity(found.len());
+    for one in found.drain(..) {
+        let mut is_same = false;
+        loop {
+            let order = match next.peek() {
+                Some((place, _)) if place.root == root => place.path.compare_entry(directory, &one.name),
+                Some(_) | None => Some(Ordering::Greater),
+            };
+            match order {
+                // All of a directory lies in between.
+                None => {
+                    drop(next);
+                    next = known.range_mut(from(&one.name)).peekable();
+                }
+                Some(Ordering::Less) => drop(next.next()),
+                Some(Ordering::Equal) => {
+                    if let Some((_, known)) = next.next() {
+                        known.listing = listing;
+                        is_same = !known.is_racy && one.fingerprint == Some(known.fingerprint);
+                    }
+                    break;
+                }
+                Some(Ordering::Greater) => break,
+            }
+        }
+        if !is_same {
+            rest.push(one);
+        }
+    }
+    *found = rest;
 }
 
 /// The fingerprint behind the name, symlinks followed; whether they may be is the look's business.

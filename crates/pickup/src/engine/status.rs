@@ -271,7 +271,7 @@ impl Pickup {
         let is_blocked = self.held.is_some() || self.pause_until.is_some() || self.is_git_blocked();
         let is_gathered = self.gathering.next_deadline(|unit| unsettled.contains(unit)).is_some();
         let now = self.shared.now();
-        let is_looking = self.relook.next().is_some_and(|at| at <= now);
+        let is_looking = !self.unseen.is_empty() || self.relook.next().is_some_and(|at| at <= now);
         if is_moving || is_looking || (is_gathered && !is_blocked) || self.is_commit_coming() {
             return;
         }

@@ -55,7 +55,7 @@ impl Pickup {
             Err(_) => return true,
         };
         let Ok(before) = opened.fingerprint() else { return true };
-        let walked = self.scan(top);
+        let walked = self.scan(top, &mut |_, _, _| {});
         // After the listing: a file of another version behind a name of this one is told by its fingerprint.
         let found = self.found(top, &opened, &walked);
         let is_found = |path: &UnitPath| found.contains_key(path);

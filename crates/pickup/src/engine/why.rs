@@ -140,6 +140,9 @@ impl Pickup {
         } else if self.in_hand.contains(unit) {
             first("it is being deployed".into());
             Verdict::Waiting
+        } else if self.unseen.contains(place) {
+            first("it was there at the start, and its turn to be looked at comes".into());
+            Verdict::Waiting
         } else if self.gathering.contains(unit) {
             let at_work = self.follows.get(&place.root).and_then(|follow| follow.waiting.as_ref());
             first(match (&self.trouble, at_work) {

@@ -8,6 +8,7 @@ use rusqlite::{CachedStatement, Row, Transaction, params};
 
 use super::{Attempt, Fault};
 use crate::capture::{CapturedFile, Digest};
+use crate::change::live::Kept;
 use crate::change::{ChangeKind, Content, TreeFile};
 use crate::path::UnitPath;
 
@@ -67,17 +68,22 @@ impl<'a> Contents<'a> {
 
 /// Reads the columns `key`, `content.size` and `content.files`, which begin at `column`.
 pub(super) fn load(row: &Row<'_>, column: usize, store: &Path) -> Attempt<Option<Content>> {
+    Ok(load_kept(row, column, store)?.map(|kept| kept.content(store)))
+}
+
+/// The same, without the place in the content store of a unit that is one file: it follows from the digest.
+pub(super) fn load_kept(row: &Row<'_>, column: usize, store: &Path) -> Attempt<Option<Kept>> {
     let Some(key) = row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)? else { return Ok(None) };
     let Some(size) = row.get::<_, Option<i64>>(column + 1)? else {
         return Err(Fault::Unexpected("a content is missing".to_owned()));
     };
     let stored = |digest, size, mode| CapturedFile::in_store(store, digest, size, mode);
     if let Some(mode) = mode_of(key) {
-        return Ok(Some(Content::File(stored(digest_of(key)?, size.cast_unsigned(), mode))));
+        return Ok(Some(Kept::File { digest: digest_of(key)?, size: size.cast_unsigned(), mode }));
     }
     let files = tree_files(&row.get::<_, String>(column + 2)?)?;
     let files = files.into_iter().map(|(path, digest, size, mode)| TreeFile { path, file: stored(digest, size, mode) });
-    Ok(Some(Content::Tree(files.collect::<Arc<[_]>>())))
+    Ok(Some(Kept::Tree(files.collect::<Arc<[_]>>())))
 }
 
 /// The files named by the columns `key` and `content.files`, which begin at `column`.
@@ -118,7 +124,11 @@ pub(super) fn path_bytes(path: &UnitPath) -> &[u8] {
 
 /// The path in a column.
 pub(super) fn load_path(row: &Row<'_>, column: usize) -> Attempt<UnitPath> {
-    let bytes = row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?;
+    path_of(row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?)
+}
+
+/// The path that has these bytes.
+pub(super) fn path_of(bytes: &[u8]) -> Attempt<UnitPath> {
     let path = os_str(bytes).and_then(UnitPath::new);
     path.ok_or_else(|| Fault::Unexpected("a path is not relative".to_owned()))
 }

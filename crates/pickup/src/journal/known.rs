@@ -3,8 +3,12 @@
 use rusqlite::params;
 
 use super::content::{digest_of, index, load_path, path_bytes};
+use super::open::PAGES;
 use super::{Attempt, Fault, Followed, Journal, JournalWrite, KnownFile, Result, enter_pickup};
 use crate::source::{Fingerprint, Place};
+
+/// What is kept in memory of pages that are read once, in KiB.
+const PAGES_ONCE: i32 = 128;
 
 impl Journal {
     /// What `take` makes of every file seen in a pickup's directories, by place.
@@ -13,7 +17,10 @@ impl Journal {
         pickup: &str,
         mut take: impl FnMut(KnownFile) -> Option<T>,
     ) -> Result<C> {
-        self.read(|view| {
+        // Each page is read once. Kept in memory, they would lie between what is made of them, and given back they would
+        // leave holes there too small to be of use.
+        self.remember_pages(PAGES_ONCE)?;
+        let known = self.read(|view| {
             let mut list = view.prepare_cached(
                 "SELECT root, path, dev, ino, size, mtime, ctime, mode, digest FROM known
                  WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) ORDER BY root, path",
@@ -35,7 +42,14 @@ impl Journal {
                 })
             })?;
             rows.filter_map(|row: Attempt<_>| row.map(&mut take).transpose()).collect()
-        })
+        });
+        self.remember_pages(PAGES)?;
+        known
+    }
+
+    /// How much of the journal is kept in memory, in KiB.
+    fn remember_pages(&self, most: i32) -> Result<()> {
+        self.read(|view| Ok(view.execute_batch(&format!("PRAGMA cache_size = -{most}"))?))
     }
 
     /// Adds or replaces `files`, drops those at `gone`, and records up to where repositories were taken up.

@@ -1,5 +1,6 @@
 //! What is live now, and what was live in a generation.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, params};
@@ -10,7 +11,25 @@ use super::LiveRow;
 use super::content::{self, index, load_json, load_path, optional_digest, path_bytes};
 use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result};
 use crate::change::Content;
+use crate::change::live::Kept;
 use crate::path::UnitPath;
+
+impl LiveKey<'_> {
+    /// The unit.
+    pub(crate) fn unit(&self) -> Option<UnitPath> {
+        content::path_of(self.path).ok()
+    }
+
+    /// Whether the unit is the whole pickup directory.
+    pub(crate) fn is_root(&self) -> bool {
+        self.path.is_empty()
+    }
+
+    /// How the path of `unit` compares with that of this one, in the order of rows and of [`Journal::units_at`].
+    pub(crate) fn compare(&self, unit: &UnitPath) -> Ordering {
+        path_bytes(unit).cmp(self.path)
+    }
+}
 
 impl Journal {
     /// What is live for a pickup, in the order of deployer and path, at most `limit` rows after `after`: to observe it
@@ -53,7 +72,7 @@ impl Journal {
             while let Some(row) = rows.next()? {
                 each(LiveKey {
                     deployer: row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
-                    unit: load_path(row, 1)?,
+                    path: row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?,
                     config_digest: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
                     generation: row.get::<_, i64>(3)?.cast_unsigned(),
                     digest: optional_digest(row, 4)?,
@@ -179,22 +198,16 @@ impl Journal {
     ///
     /// `NotFound` for a generation whose contents were pruned.
     pub(crate) fn contents_at(&self, pickup: &str, generation: u64) -> Result<BTreeMap<UnitPath, Content>> {
-        let mut contents = BTreeMap::new();
-        self.each_content_at(pickup, generation, |unit, content| drop(contents.insert(unit, content)))?;
-        Ok(contents)
+        let units = self.units_at(pickup, generation)?.into_iter();
+        Ok(units.map(|(unit, kept)| (unit, kept.content(&self.store))).collect())
     }
 
-    /// The same, one after the other.
+    /// The same, ordered by the bytes of the paths.
     ///
     /// # Errors
     ///
     /// As for [`contents_at`](Self::contents_at).
-    pub(crate) fn each_content_at(
-        &self,
-        pickup: &str,
-        generation: u64,
-        mut each: impl FnMut(UnitPath, Content),
-    ) -> Result<()> {
+    pub(crate) fn units_at(&self, pickup: &str, generation: u64) -> Result<Vec<(UnitPath, Kept)>> {
         self.read(|view| {
             let mut find = view.prepare_cached("SELECT oldest FROM pickup WHERE name = ?1")?;
             let oldest: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
@@ -210,17 +223,13 @@ impl Journal {
                        WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation <= ?2
                        GROUP BY path) AS version
                  LEFT JOIN content ON content.key = version.key
-                 WHERE version.key IS NOT NULL",
+                 WHERE version.key IS NOT NULL ORDER BY version.path",
             )?;
             let rows = list.query_and_then(params![pickup, generation.cast_signed()], |row| -> Attempt<_> {
-                Ok((load_path(row, 0)?, content::load(row, 1, &self.store)?))
+                let kept = content::load_kept(row, 1, &self.store)?;
+                kept.map(|kept| Ok((load_path(row, 0)?, kept))).transpose()
             })?;
-            for row in rows {
-                if let (path, Some(content)) = row? {
-                    each(path, content);
-                }
-            }
-            Ok(())
+            rows.filter_map(Result::transpose).collect()
         })
     }
 }

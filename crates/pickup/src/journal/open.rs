@@ -21,6 +21,9 @@ const BUSY_MAX: Duration = Duration::from_secs(5);
 /// More than there are statements in this module, so that each is prepared once.
 const STATEMENTS_MAX: usize = 64;
 
+/// How much of the journal is kept in memory, in KiB: the files known in a large pickup, and their contents.
+pub(super) const PAGES: i32 = 16 * 1024;
+
 /// What is found where the journal should be.
 enum Found {
     Nothing,
@@ -134,14 +137,14 @@ fn connect(path: &Path) -> Attempt<Connection> {
     connection.busy_timeout(BUSY_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // A checkpoint is the only thing here that calls fsync. `prune` makes one, off the deploy path; by itself one comes
-    // only after 40 MiB. The page cache of 16 MiB holds the files known in a large pickup.
+    // only after 40 MiB.
     connection.execute_batch(
         "PRAGMA journal_mode = WAL;
          PRAGMA synchronous = NORMAL;
          PRAGMA wal_autocheckpoint = 10240;
-         PRAGMA journal_size_limit = 4194304;
-         PRAGMA cache_size = -16384;",
+         PRAGMA journal_size_limit = 4194304;",
     )?;
+    connection.execute_batch(&format!("PRAGMA cache_size = -{PAGES};"))?;
     schema::migrate(&mut connection, schema::MIGRATIONS)?;
     Ok(connection)
 }
@@ -151,6 +154,8 @@ fn connect_read_only(path: &Path) -> Attempt<Connection> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_MAX)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Contents are found by their digests, anywhere in their table: with less, its pages are read again and again.
+    connection.execute_batch(&format!("PRAGMA cache_size = -{PAGES};"))?;
     Ok(connection)
 }
 

@@ -143,6 +143,7 @@ impl Rules {
 
     /// Says what the rules make of `path` below the pickup directory number `root`.
     pub(crate) fn judge(&self, root: usize, path: &UnitPath, is_dir: bool) -> Judged {
+        let path = path.as_path();
         if self.is_too_deep(path, is_dir) {
             return Judged::TooDeep;
         }
@@ -156,19 +157,19 @@ impl Rules {
     }
 
     /// Whether `path` is picked up: [`Rules::judge`] without the reasons, for walks over many names.
-    pub(crate) fn takes(&self, root: usize, path: &UnitPath, is_dir: bool) -> bool {
+    pub(crate) fn takes(&self, root: usize, path: impl AsRef<Path>, is_dir: bool) -> bool {
+        let path = path.as_ref();
         !self.is_too_deep(path, is_dir)
             && (is_dir || self.patterns.is_match(path))
             && self.ignored(root, path, is_dir).is_none()
     }
 
-    fn is_too_deep(&self, path: &UnitPath, is_dir: bool) -> bool {
-        !self.recursive && path.as_path().components().nth(usize::from(!is_dir)).is_some()
+    fn is_too_deep(&self, path: &Path, is_dir: bool) -> bool {
+        !self.recursive && path.components().nth(usize::from(!is_dir)).is_some()
     }
 
     /// The rule that leaves `path` alone: that of the uppermost ignored directory above it, else its own.
-    fn ignored(&self, root: usize, path: &UnitPath, is_dir: bool) -> Option<Source> {
-        let path = path.as_path();
+    fn ignored(&self, root: usize, path: &Path, is_dir: bool) -> Option<Source> {
         if path.as_os_str().is_empty() {
             return None;
         }
@@ -305,13 +306,12 @@ impl Patterns {
 
     /// Where units are directories, a pattern that asks for the unit asks for everything in it: `*.war` takes an exploded
     /// `app.war/` whole.
-    fn is_match(&self, path: &UnitPath) -> bool {
-        self.takes_all
-            || self.asks_for(path)
-            || matches!(self.unit, UnitKind::Directory) && self.asks_for(&path.first())
+    fn is_match(&self, path: &Path) -> bool {
+        let unit = || path.iter().next().is_some_and(|first| self.asks_for(Path::new(first)));
+        self.takes_all || self.asks_for(path) || matches!(self.unit, UnitKind::Directory) && unit()
     }
 
-    fn asks_for(&self, path: &UnitPath) -> bool {
-        path.file_name().is_some_and(|name| self.names.is_match(name)) || self.paths.is_match(path.as_path())
+    fn asks_for(&self, path: &Path) -> bool {
+        path.file_name().is_some_and(|name| self.names.is_match(name)) || self.paths.is_match(path)
     }
 }

@@ -114,11 +114,25 @@ pub(crate) struct Listed {
     pub fingerprint: Option<Fingerprint>,
 }
 
+/// A name in a directory that is picked up, and is none itself.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub name: OsString,
+    /// The identity of a regular file, from just after it was listed; a symlink has none.
+    pub fingerprint: Option<Fingerprint>,
+}
+
+/// Takes out of what a directory was found to hold, sorted by name, what is known to be as it was.
+pub(crate) type Sift<'a> = &'a mut dyn FnMut(&UnitPath, &mut Vec<Found>);
+
 /// What a walk found.
 #[derive(Debug, Default)]
 pub(crate) struct Walked {
-    /// All that the rules take and that is no directory: files, but also what only a probe can refuse with a reason.
+    /// All that the rules take and that is no directory: files, but also what only a probe can refuse with a reason; less
+    /// what was sifted out.
     pub files: Vec<Listed>,
+    /// How many there were before that.
+    pub listed_count: usize,
     /// Those of `files` that are symlinks.
     pub links: Vec<UnitPath>,
     /// The directories that were listed to their end, the first one included.
@@ -131,7 +145,8 @@ pub(crate) struct Walked {
     pub problems: Vec<String>,
 }
 
-/// Walks the directory `start` of `tree`. `on_directories` is told each level's directories before they are listed.
+/// Walks the directory `start` of `tree`. `on_directories` is told each level's directories before they are listed; `sift`
+/// spares those files that did not change from being made anything of.
 ///
 /// A missing root is unreadable and not gone; any other directory that vanishes meanwhile is gone. The `.pickupignore`
 /// files of the directories met are loaded into `rules`; those above `start` must be loaded already.
@@ -140,6 +155,7 @@ pub(crate) fn walk(
     start: &UnitPath,
     rules: &mut Rules,
     on_directories: &mut dyn FnMut(&[UnitPath]),
+    sift: Sift<'_>,
 ) -> Walked {
     let mut walked = Walked::default();
     if !rules.takes(tree.index, start, true) {
@@ -151,14 +167,21 @@ pub(crate) fn walk(
         on_directories(&level);
         let mut below = Vec::new();
         for directory in level {
-            walk_one(tree, directory, rules, &mut walked, &mut below);
+            walk_one(tree, directory, rules, &mut walked, &mut below, sift);
         }
         level = below;
     }
     walked
 }
 
-fn walk_one(tree: &Tree<'_>, directory: UnitPath, rules: &mut Rules, walked: &mut Walked, below: &mut Vec<UnitPath>) {
+fn walk_one(
+    tree: &Tree<'_>,
+    directory: UnitPath,
+    rules: &mut Rules,
+    walked: &mut Walked,
+    below: &mut Vec<UnitPath>,
+    sift: Sift<'_>,
+) {
     let absolute = tree.root.join(directory.as_path());
     let listing = list(&absolute);
     let mut is_listed = true;
@@ -183,8 +206,11 @@ fn walk_one(tree: &Tree<'_>, directory: UnitPath, rules: &mut Rules, walked: &mu
     } else if is_listed {
         rules.forget_pickupignore(tree.index, &directory);
     }
+    let mut found = Vec::with_capacity(listing.entries.len());
+    // One buffer for all of them: paths are made of those only that something has to be done about.
+    let mut path = directory.as_path().join("entry");
     for entry in listing.entries {
-        let path = directory.join(&entry.name);
+        path.set_file_name(&entry.name);
         let is_directory = match entry.kind {
             EntryKind::Directory => true,
             EntryKind::Symlink => leads_to_directory(tree, &path),
@@ -196,19 +222,24 @@ fn walk_one(tree: &Tree<'_>, directory: UnitPath, rules: &mut Rules, walked: &mu
             let fingerprint = match entry.kind {
                 EntryKind::File => entry.fingerprint(),
                 EntryKind::Symlink => {
-                    walked.links.push(path.clone());
+                    walked.links.push(directory.join(&entry.name));
                     None
                 }
                 EntryKind::Directory | EntryKind::Other => None,
             };
-            walked.files.push(Listed { path, fingerprint });
+            found.push(Found { name: entry.name, fingerprint });
         } else if tree.recursive {
+            let path = directory.join(&entry.name);
             match entry.kind {
                 EntryKind::Symlink => enter_link(tree, path, walked, below),
                 EntryKind::Directory | EntryKind::File | EntryKind::Other => below.push(path),
             }
         }
     }
+    walked.listed_count += found.len();
+    sift(&directory, &mut found);
+    let listed = |Found { name, fingerprint }| Listed { path: directory.join(name), fingerprint };
+    walked.files.extend(found.into_iter().map(listed));
     if is_listed {
         walked.directories.push(directory);
     }
@@ -216,8 +247,8 @@ fn walk_one(tree: &Tree<'_>, directory: UnitPath, rules: &mut Rules, walked: &mu
 
 /// Whether the symlink at `path` leads to a directory that the policy lets us enter. All other links are left to the probe,
 /// which has the words for them.
-fn leads_to_directory(tree: &Tree<'_>, path: &UnitPath) -> bool {
-    let absolute = tree.root.join(path.as_path());
+fn leads_to_directory(tree: &Tree<'_>, path: &Path) -> bool {
+    let absolute = tree.root.join(path);
     match tree.symlinks {
         Symlinks::Skip => false,
         Symlinks::Follow => absolute.is_dir(),

@@ -365,6 +365,11 @@ impl LiveFile {
             Err(error) if error.io_error().is_none() => return Ok(Observed::Drifted(format!("cannot {error}"))),
             Err(error) => return Err(error),
         };
+        self.observe_in(&parent)
+    }
+
+    /// The same, below the directory that holds it.
+    pub(super) fn observe_in(&self, parent: &Parent) -> Result<Observed> {
         let found = match parent.look(name(&self.path))? {
             None => return Ok(Observed::Gone),
             Some(found) => found,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::pickup::Pickup;
+use super::super::pickup::{Pickup, Root};
 use super::commits::{Follow, LOOK_AGAIN, Side};
 use crate::error::Error;
 use crate::source::Place;
@@ -19,6 +19,12 @@ impl Pickup {
             follow.rested();
             follow.target = follow.target.take().filter(|_| follow.is_mirror());
         }
+    }
+
+    /// Whether git may have a say in what is picked up: of each root, where that lies now.
+    pub(in super::super) fn is_in_repository(&self) -> bool {
+        let mut directories = self.roots.iter().filter_map(Root::real);
+        self.config.git.is_some() || directories.any(|real| !matches!(GitClone::find(real), Ok(None)))
     }
 
     /// Finds out whether a root lies in a clone.

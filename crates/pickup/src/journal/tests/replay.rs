@@ -418,7 +418,7 @@ fn a_step_is_superseded_once_its_deployer_went_on_or_its_unit_is_gone() {
     let mut journal = open(dir.path());
     let added = |path: &str, text: &str| change(path, Some(file(dir.path(), text)));
     let mut stuck = intent(1, &["a", "b/x", "c", "d"].map(|path| added(path, "1")));
-    stuck.groups.push(IntendedGroup { steps: vec![step("other", 1, &added("a", "1"))] });
+    stuck.groups.push(IntendedGroup { is_staged: false, steps: vec![step("other", 1, &added("a", "1"))] });
     journal.intend(&stuck, 0).unwrap();
     let superseded = |journal: &Journal| -> Vec<bool> {
         let groups = journal.open_deployments().unwrap().remove(0).groups;

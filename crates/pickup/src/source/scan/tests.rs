@@ -40,7 +40,7 @@ impl Case {
         let tree =
             Tree { root: &self.root, index: 0, recursive: self.config.recursive, symlinks: self.config.symlinks };
         let mut rules = Rules::new(&self.config).unwrap();
-        walk(&tree, &UnitPath::new(start).unwrap(), &mut rules, on_directories)
+        walk(&tree, &UnitPath::new(start).unwrap(), &mut rules, on_directories, &mut |_, _| {})
     }
 }
 
