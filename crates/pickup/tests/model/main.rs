@@ -48,6 +48,7 @@ const FOUND: &[(u64, &str)] = &[
     (848, "the trouble outlived a file that could not be captured and became a directory"),
     (916, "a file whose directory had become a file could not be removed any more"),
     (1444, "a failure that was over stayed in quarantine where the journal had failed to take that"),
+    (3842, "what went live before the journal failed was not known to be live"),
     (5058, "a directory that became a file was refused for good"),
     (5102, "a temporary of `copy` was left behind after a crash"),
     (5480, "what could not be taken back of a directory was in the way of a file of its name"),
