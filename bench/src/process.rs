@@ -103,10 +103,21 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended already.
+        // What a loop in a shell runs does not end with the loop.
+        let children = children(self.id());
+        // All of them may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for child in children {
+            let _ = kill_process(child, Signal::KILL);
+        }
     }
+}
+
+/// The processes that process `id` has started on its first thread, and that run.
+pub fn children(id: u32) -> Vec<Pid> {
+    let ids = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+    ids.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
 }
 
 /// Reads lines from `pipe` until it ends, or nobody wants them.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::subject::{CHANGED, Subject, Told};
 use crate::daemon::Daemon;
-use crate::process::{Line, Process};
+use crate::process::{Line, Process, children};
 
 /// How long a watcher may take until it watches.
 const START_CAP: Duration = Duration::from_secs(60);
@@ -76,8 +76,8 @@ impl Watcher {
             return Ok(id);
         }
         // The process is the loop around it.
-        let children = std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-        children.split_whitespace().next().and_then(|child| child.parse().ok()).context("entr does not run")
+        let running = children(id).first().and_then(|child| child.as_raw_nonzero().get().try_into().ok());
+        running.context("entr does not run")
     }
 
     /// Ends it in order, if it is our daemon.

@@ -17,6 +17,10 @@ const NOTICES_MAX: usize = 1 << 17;
 /// How long a hint is kept back for what is likely to follow.
 const FOLLOWED_WITHIN: Duration = Duration::from_millis(2);
 
+/// How often others are let go first before what is likely to follow is slept for: mostly it follows at once, and a processor that
+/// sleeps takes longer to wake than the rest of a file takes to be written.
+const YIELDS_MAX: usize = 200;
+
 /// A queue with one reader.
 pub(super) struct Inbox<M> {
     state: Mutex<State<M>>,
@@ -86,11 +90,18 @@ impl<M> Inbox<M> {
 
     /// Waits for anything, at the latest until `deadline`.
     pub(super) fn wait(&self, deadline: Option<Instant>, now: impl Fn() -> Instant) -> Mail<M> {
-        let mut state = self.lock();
+        let (mut state, mut yields) = (self.lock(), 0);
         loop {
             state.ripen(&now);
             if state.ripe > 0 || !state.messages.is_empty() {
                 break;
+            }
+            if state.ripens.is_some() && yields < YIELDS_MAX {
+                yields += 1;
+                drop(state);
+                std::thread::yield_now();
+                state = self.lock();
+                continue;
             }
             let until = [deadline, state.ripens].into_iter().flatten().min();
             state = match until {

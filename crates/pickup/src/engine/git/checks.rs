@@ -120,13 +120,14 @@ impl Source {
         }
     }
 
-    /// That the clone is where the remote was when it was last asked, with no pull of ours cut off.
+    /// That the clone is where the remote was when it was last asked.
     fn expect_still(&self, wanted: &mut [Wanted], last: &[Found]) -> Option<()> {
+        // Without an address the clone's own is asked, which may have changed.
+        let here = peek::at_rest(&self.repository).filter(|_| !self.access.url.expose().is_empty())?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.reference.is_none()) {
-            wanted.reference = peek::checked_out(&self.repository).ok()?;
+            wanted.reference = Some(here.followed.clone()?);
         }
-        let is_there = matches!(last.first(), Some(Found::At { commit, .. }) if peek::head(&self.repository).as_ref() == Some(commit));
-        (is_there && !self.access.url.expose().is_empty() && peek::cut_off(&self.repository).is_none()).then_some(())
+        matches!(last.first(), Some(Found::At { commit, .. }) if *commit == here.commit).then_some(())
     }
 
     async fn ask_remote(

@@ -87,15 +87,36 @@ pub(crate) fn checked_out(clone: &Path) -> Result<Option<String>, Failure> {
             format!("follow {}: no branch is checked out there; check one out, or set git_ref", clone.display());
         return Err(Failure { kind: FailureKind::Refused, message });
     }
-    let head = repository.find_reference("HEAD").ok();
-    let branch = head.and_then(|head| head.symbolic_target().ok().flatten().map(str::to_owned));
-    let Some(branch) = branch else { return Ok(None) };
+    Ok(followed(&repository))
+}
+
+/// The branch at the remote that the one checked out follows.
+fn followed(repository: &Repository) -> Option<String> {
+    let head = repository.find_reference("HEAD").ok()?;
+    let branch = head.symbolic_target().ok().flatten()?.to_owned();
     let upstream = repository.config().ok().and_then(|config| {
         let key = format!("branch.{}.merge", branch.strip_prefix("refs/heads/")?);
         config.get_string(&key).ok()
     });
-    let followed = upstream.unwrap_or(branch);
-    Ok(followed.strip_prefix("refs/heads/").map(str::to_owned))
+    upstream.unwrap_or(branch).strip_prefix("refs/heads/").map(str::to_owned)
+}
+
+/// A clone in which nothing of ours is under way.
+pub(crate) struct AtRest {
+    /// The branch at the remote that the one checked out follows, if one is.
+    pub followed: Option<String>,
+    /// The commit that is checked out.
+    pub commit: String,
+}
+
+/// What is checked out in a clone; `None` if there is nothing, or a pull of ours was cut off there.
+pub(crate) fn at_rest(clone: &Path) -> Option<AtRest> {
+    let repository = Repository::open(clone).ok()?;
+    if worker::torn(repository.path()).is_some() {
+        return None;
+    }
+    let commit = repository.head().ok()?.target()?.to_string();
+    Some(AtRest { followed: followed(&repository), commit })
 }
 
 /// The commit that is checked out.
