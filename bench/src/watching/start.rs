@@ -157,7 +157,7 @@ impl Ground<'_> {
     fn start(&self, subject: Subject, measure: &str, table: &mut Table) -> Result<Option<Watcher>> {
         let start = Instant::now();
         let mut watcher = subject.spawn(self.setting, self.place)?;
-        match watcher.wait_ready(Duration::from_millis(10)) {
+        match watcher.wait_ready(Duration::from_millis(250)) {
             Ok(ready) => {
                 table.add(&subject.name(), measure, Unit::Seconds, [(ready - start).as_secs_f64()]);
                 Ok(Some(watcher))
