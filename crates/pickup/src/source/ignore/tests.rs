@@ -50,7 +50,7 @@ fn temporaries_of_editors_and_transfers_are_ignored() {
         for place in [name.to_owned(), format!("sub/dir/{name}")] {
             let judged = rules.judge(0, &path(&place), false);
             assert!(matches!(judged, Judged::Ignored { .. }), "{place}: {judged:?}");
-            assert!(!rules.takes(0, &path(&place), false), "{place}");
+            assert!(!rules.takes(0, path(&place), false), "{place}");
         }
     }
 }
@@ -80,7 +80,7 @@ fn ordinary_files_are_taken() {
         "template",
     ] {
         assert_eq!(rules.judge(0, &path(name), false), Judged::Taken, "{name}");
-        assert!(rules.takes(0, &path(name), false), "{name}");
+        assert!(rules.takes(0, path(name), false), "{name}");
     }
     assert_eq!(rules.judge(0, &path("4913"), true), Judged::Taken);
 }
@@ -133,13 +133,13 @@ fn a_pickupignore_is_read_again_and_forgotten_with_its_file() {
     fs::write(&file, "*.a").unwrap();
     assert!(rules.load_pickupignore(0, &UnitPath::root(), directory.path()).changed);
     assert!(!rules.load_pickupignore(0, &UnitPath::root(), directory.path()).changed);
-    assert!(!rules.takes(0, &path("d/x.a"), false));
+    assert!(!rules.takes(0, path("d/x.a"), false));
     fs::write(&file, "*.b").unwrap();
     assert!(rules.load_pickupignore(0, &UnitPath::root(), directory.path()).changed);
-    assert!(rules.takes(0, &path("d/x.a"), false));
+    assert!(rules.takes(0, path("d/x.a"), false));
     fs::remove_file(&file).unwrap();
     assert!(rules.load_pickupignore(0, &UnitPath::root(), directory.path()).changed);
-    assert!(rules.takes(0, &path("d/x.b"), false));
+    assert!(rules.takes(0, path("d/x.b"), false));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_pickupignore_without_end_leaves_the_former_rules() {
     fs::write(&file, vec![b'x'; PICKUPIGNORE_MAX as usize + 1]).unwrap();
     let loaded = rules.load_pickupignore(0, &UnitPath::root(), directory.path());
     assert!(!loaded.changed && loaded.problems[0].contains("longer than"), "{loaded:?}");
-    assert!(!rules.takes(0, &path("x.a"), false));
+    assert!(!rules.takes(0, path("x.a"), false));
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_bad_line_is_named_and_the_others_count() {
     let loaded = rules.load_pickupignore(0, &UnitPath::root(), directory.path());
     assert!(loaded.problems[0].starts_with(".pickupignore:2: "), "{loaded:?}");
     assert!(loaded.problems[1].starts_with(".pickupignore:3: "), "{loaded:?}");
-    assert!(!rules.takes(0, &path("x.a"), false) && !rules.takes(0, &path("x.b"), false));
+    assert!(!rules.takes(0, path("x.a"), false) && !rules.takes(0, path("x.b"), false));
 }
 
 #[cfg(unix)]
@@ -195,8 +195,8 @@ fn a_pattern_that_asks_for_a_directory_unit_takes_all_that_is_in_it() {
         config.unit = UnitKind::Directory;
         config.patterns = vec!["*.war".into()];
     });
-    assert!(rules.takes(0, &path("app.war/WEB-INF/web.xml"), false));
-    assert!(!rules.takes(0, &path("other/WEB-INF/web.xml"), false));
+    assert!(rules.takes(0, path("app.war/WEB-INF/web.xml"), false));
+    assert!(!rules.takes(0, path("other/WEB-INF/web.xml"), false));
 }
 
 #[test]
