@@ -42,7 +42,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
 pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
@@ -312,34 +312,52 @@ impl Journal {
     }
 
     /// Runs `body` in one transaction, between the two calls of the hook.
-    fn write<T>(&mut self, kind: JournalWrite, body: impl FnOnce(&Transaction<'_>) -> Attempt<T>) -> Result<T> {
+    fn write<T>(&mut self, kind: JournalWrite, body: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T> {
         self.hook.as_ref().map_or(Ok(()), |hook| hook(kind, Moment::Before))?;
-        let written = in_transaction(&mut self.connection, body);
+        // The write lock first: a reader that turns writer may be refused without waiting.
+        let written = within(&self.connection, "BEGIN IMMEDIATE", body);
         let value = written.map_err(|fault| fault.doing(kind.action(), &self.path))?;
         self.hook.as_ref().map_or(Ok(()), |hook| hook(kind, Moment::After))?;
         Ok(value)
     }
 
+    /// Runs one statement, which has a consistent view by itself.
+    fn read_at_once<T>(&self, body: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T> {
+        body(&self.connection).map_err(|fault| fault.doing("read journal", &self.path))
+    }
+
     /// Runs `body` on one consistent view.
     fn read<T>(&self, body: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T> {
-        let read = || {
-            let view = self.connection.unchecked_transaction()?;
-            body(&view)
-        };
-        read().map_err(|fault| fault.doing("read journal", &self.path))
+        within(&self.connection, "BEGIN", body).map_err(|fault| fault.doing("read journal", &self.path))
     }
 }
 
-fn in_transaction<T>(connection: &mut Connection, body: impl FnOnce(&Transaction<'_>) -> Attempt<T>) -> Attempt<T> {
-    // The write lock first: a reader that turns writer may be refused without waiting.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let value = body(&transaction)?;
-    transaction.commit()?;
+/// Runs `body` between `begin` and the commit, or the rollback if it fails. These are statements like others, and not prepared
+/// anew each time: rusqlite's own transactions are.
+fn within<T>(connection: &Connection, begin: &str, body: impl FnOnce(&Connection) -> Attempt<T>) -> Attempt<T> {
+    let unfinished = Unfinished(connection);
+    connection.prepare_cached(begin)?.execute([])?;
+    let value = body(connection)?;
+    connection.prepare_cached("COMMIT")?.execute([])?;
+    drop(unfinished);
     Ok(value)
 }
 
+/// Takes back what was begun and neither committed nor taken back by SQLite itself, also when a panic goes by.
+struct Unfinished<'a>(&'a Connection);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit()
+            && let Err(error) = self.0.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "cannot take back what was begun in the journal");
+        }
+    }
+}
+
 /// The row of a pickup, made if missing.
-fn enter_pickup(transaction: &Transaction<'_>, name: &str) -> Attempt<i64> {
+fn enter_pickup(transaction: &Connection, name: &str) -> Attempt<i64> {
     let mut find = transaction.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
     if let Some(id) = find.query_row([name], |row| row.get(0)).optional()? {
         return Ok(id);

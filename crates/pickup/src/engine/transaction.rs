@@ -198,8 +198,8 @@ impl<'a> Transaction<'a> {
 
     fn prepare(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
         let steps = groups.iter().flat_map(|group| &group.steps);
-        let asked = steps.map(|step| (step.deployer.as_str(), &step.unit.path));
-        let mut old = self.shared.journal().receipts(self.pickup, asked)?.into_iter();
+        let asked: Vec<_> = steps.map(|step| (step.deployer.as_str(), &step.unit.path)).collect();
+        let mut old = self.shared.journal().receipts(self.pickup, &asked)?.into_iter();
         let progress = |group: Group| {
             let old = old.by_ref().take(group.steps.len()).collect();
             Progress::new(group, old)

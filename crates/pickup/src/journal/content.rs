@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{CachedStatement, Row, Transaction, params};
+use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::{Attempt, Fault};
 use crate::capture::{CapturedFile, Digest};
@@ -36,7 +36,7 @@ pub(super) struct Contents<'a> {
 }
 
 impl<'a> Contents<'a> {
-    pub(super) fn new(transaction: &'a Transaction<'_>) -> Attempt<Self> {
+    pub(super) fn new(transaction: &'a Connection) -> Attempt<Self> {
         let find = transaction.prepare_cached("SELECT 1 FROM content WHERE key = ?1")?;
         let insert =
             transaction.prepare_cached("INSERT OR IGNORE INTO content (key, size, files) VALUES (?1, ?2, ?3)")?;

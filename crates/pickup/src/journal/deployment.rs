@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 
-use rusqlite::{CachedStatement, OptionalExtension, Transaction, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use serde_json::Value;
 
 use super::content::{Contents, index, path_bytes};
@@ -197,7 +197,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(transaction: &'a Transaction<'_>, id: DeploymentId) -> Attempt<Self> {
+    fn new(transaction: &'a Connection, id: DeploymentId) -> Attempt<Self> {
         Ok(Self {
             id,
             group: transaction
@@ -286,7 +286,7 @@ impl<'a> Changes<'a> {
 
 /// Moves groups to their next state, which was decided at that time; gives those that were not there already.
 fn advance_all(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     id: DeploymentId,
     groups: &BTreeSet<usize>,
     record: Record,
@@ -349,7 +349,7 @@ struct Commit {
 }
 
 impl Commit {
-    fn of(transaction: &Transaction<'_>, id: DeploymentId, now: i64) -> Attempt<Self> {
+    fn of(transaction: &Connection, id: DeploymentId, now: i64) -> Attempt<Self> {
         let mut find = transaction.prepare_cached("SELECT pickup, generation FROM deployment WHERE id = ?1")?;
         let found = find.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
         let (pickup, generation) = found.ok_or_else(|| Fault::NotFound(format!("there is no deployment {}", id.0)))?;
@@ -358,7 +358,7 @@ impl Commit {
     }
 
     /// Writes what is live of each of the groups now.
-    fn live<'a>(&self, transaction: &Transaction<'_>, groups: impl Iterator<Item = &'a CommittedGroup>) -> Attempt<()> {
+    fn live<'a>(&self, transaction: &Connection, groups: impl Iterator<Item = &'a CommittedGroup>) -> Attempt<()> {
         let mut put = transaction.prepare_cached(
             "INSERT OR REPLACE INTO live (pickup, deployer, path, config_digest, content, generation, receipt, since)
              SELECT ?1, deployer, path, config_digest, content, ?2, ?3, ?4
@@ -395,7 +395,7 @@ impl Commit {
     }
 
     /// Writes what the generation consists of, as far as these groups tell.
-    fn versions(&self, transaction: &Transaction<'_>, groups: &RangeInclusive<usize>) -> Attempt<()> {
+    fn versions(&self, transaction: &Connection, groups: &RangeInclusive<usize>) -> Attempt<()> {
         let (first, last) = (index(*groups.start()), index(*groups.end()));
         transaction
             .prepare_cached(

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
 #[cfg(test)]
@@ -109,25 +109,22 @@ impl Journal {
     }
 
     /// The receipts of what deployers have live of units, in the order they are asked for.
-    pub(crate) fn receipts<'a>(
-        &self,
-        pickup: &str,
-        asked: impl Iterator<Item = (&'a str, &'a UnitPath)>,
-    ) -> Result<Vec<Option<Value>>> {
-        self.read(|view| {
-            let mut find = view.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
-            let pickup: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
-            let mut find =
-                view.prepare_cached("SELECT receipt FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?;
-            let receipt = |(deployer, unit): (&str, &UnitPath)| {
+    pub(crate) fn receipts(&self, pickup: &str, asked: &[(&str, &UnitPath)]) -> Result<Vec<Option<Value>>> {
+        let find_all = |view: &Connection| {
+            let mut find = view.prepare_cached(
+                "SELECT receipt FROM live
+                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
+            )?;
+            let receipt = |(deployer, unit): &(&str, &UnitPath)| {
                 let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
                 match rows.next()? {
                     Some(row) => load_json(row, 0),
                     None => Ok(None),
                 }
             };
-            asked.map(receipt).collect()
-        })
+            asked.iter().map(receipt).collect()
+        };
+        if asked.len() <= 1 { self.read_at_once(find_all) } else { self.read(find_all) }
     }
 
     /// The content that `deployer` has live of `unit`.

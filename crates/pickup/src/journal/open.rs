@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{Attempt, Fault, Hook, Journal, Opened, schema};
@@ -134,8 +135,7 @@ fn newer(path: &Path, version: usize) -> Error {
 fn connect(path: &Path) -> Attempt<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_MAX)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    prepare(&connection)?;
     // A checkpoint is the only thing here that calls fsync. `prune` makes one, off the deploy path; by itself one comes
     // only after 40 MiB.
     connection.execute_batch(
@@ -149,11 +149,18 @@ fn connect(path: &Path) -> Attempt<Connection> {
     Ok(connection)
 }
 
+fn prepare(connection: &Connection) -> Attempt<()> {
+    connection.busy_timeout(BUSY_MAX)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    // Plans do not depend on the values that are bound; SQLite would prepare a statement anew whenever they changed.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
+}
+
 fn connect_read_only(path: &Path) -> Attempt<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_MAX)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    prepare(&connection)?;
     // Contents are found by their digests, anywhere in their table: with less, its pages are read again and again.
     connection.execute_batch(&format!("PRAGMA cache_size = -{PAGES};"))?;
     Ok(connection)

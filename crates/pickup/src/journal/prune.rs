@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::content;
 use super::{Attempt, Journal, JournalWrite, Result};
@@ -64,7 +64,7 @@ impl Journal {
     }
 }
 
-fn drop_deployments(transaction: &Transaction<'_>, pickup: i64, keep_after: i64) -> Attempt<()> {
+fn drop_deployments(transaction: &Connection, pickup: i64, keep_after: i64) -> Attempt<()> {
     let mut list = transaction.prepare_cached(
         "SELECT id FROM deployment WHERE pickup = ?1 AND finished_at < ?2
             AND generation IS NOT (SELECT committed FROM pickup WHERE id = ?1)",
@@ -85,7 +85,7 @@ fn drop_deployments(transaction: &Transaction<'_>, pickup: i64, keep_after: i64)
 }
 
 /// Takes down the commit that was live when the deployments that are about to go were over.
-fn keep_revision(transaction: &Transaction<'_>, pickup: i64, keep_after: i64) -> Attempt<()> {
+fn keep_revision(transaction: &Connection, pickup: i64, keep_after: i64) -> Attempt<()> {
     transaction.execute(
         "UPDATE pickup SET base_revision = ifnull((
             SELECT revision FROM deployment
@@ -100,7 +100,7 @@ fn keep_revision(transaction: &Transaction<'_>, pickup: i64, keep_after: i64) ->
 }
 
 /// Makes the oldest generation that is left the base: of each unit's versions up to there, only the last is kept.
-fn fold(transaction: &Transaction<'_>, pickup: i64) -> Attempt<()> {
+fn fold(transaction: &Connection, pickup: i64) -> Attempt<()> {
     let mut find = transaction.prepare_cached("SELECT min(generation) FROM deployment WHERE pickup = ?1")?;
     let Some(oldest) = find.query_row([pickup], |row| row.get::<_, Option<i64>>(0))? else { return Ok(()) };
     transaction.execute("UPDATE pickup SET oldest = max(oldest, ?2) WHERE id = ?1", [pickup, oldest])?;

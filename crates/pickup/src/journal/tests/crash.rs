@@ -72,7 +72,7 @@ fn check(journal: &mut Journal, state_dir: &Path, died: (JournalWrite, Moment)) 
         assert_eq!(group.state != GroupState::Intended, step.staged.is_some(), "{died:?}");
         if step.unit.path == path("a") {
             assert_eq!(matches!(group.state, GroupState::Committed | GroupState::Retired), is_new, "{died:?}");
-            let receipt = journal.receipts("app", [("copy", &path("a"))].into_iter()).unwrap().remove(0);
+            let receipt = journal.receipts("app", &[("copy", &path("a"))]).unwrap().remove(0);
             assert_eq!(receipt, Some(json!({ "generation": if is_new { 2 } else { 1 } })), "{died:?}");
         }
     }

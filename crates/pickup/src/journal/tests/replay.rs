@@ -50,7 +50,7 @@ fn what_is_staged_before_the_intent_is_written_with_it() {
     let live = vec![LiveChange { step: 0, receipt: Some(json!("live")) }];
     journal.committed(id, &[CommittedGroup { group: 0, live }], 6).unwrap();
     journal.reverted(id, 1, "refused", "", 6).unwrap();
-    assert_eq!(journal.receipts("app", [("copy", &path("a"))].into_iter()).unwrap(), [Some(json!("live"))]);
+    assert_eq!(journal.receipts("app", &[("copy", &path("a"))]).unwrap(), [Some(json!("live"))]);
 }
 
 #[cfg(unix)]
