@@ -23,6 +23,7 @@
 //! A content's key is its digest, and for a file also its mode, which the digest leaves out: 36 bytes are a file, 32 a
 //! tree. Paths are the file system's bytes, receipts JSON. No path of the state directory is stored, so it can be moved.
 
+mod brief;
 mod content;
 mod deployment;
 pub mod history;

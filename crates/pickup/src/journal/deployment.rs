@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use serde_json::Value;
 
+use super::brief::{Brief, write_out};
 use super::content::{Contents, index, path_bytes};
 use super::state::{GroupState, Record};
 use super::{
@@ -23,7 +24,10 @@ impl Journal {
             return Ok(last + 1);
         }
         let last = self.read(|view| {
-            let mut find = view.prepare_cached("SELECT generation FROM pickup WHERE name = ?1")?;
+            let mut find = view.prepare_cached(
+                "SELECT max(generation, ifnull((SELECT max(generation) FROM deployment WHERE pickup = pickup.id), 0))
+                 FROM pickup WHERE name = ?1",
+            )?;
             let last: Option<i64> = find.query_row([pickup], |row| row.get(0)).optional()?;
             Ok(last.unwrap_or(0).cast_unsigned())
         })?;
@@ -37,23 +41,24 @@ impl Journal {
         let last = self.last_generations.remove(&intent.pickup);
         let id = self.write(JournalWrite::Intend, |transaction| {
             let pickup = enter_pickup(transaction, &intent.pickup)?;
-            let generation = intent.generation.cast_signed();
-            transaction
-                .prepare_cached("UPDATE pickup SET generation = max(generation, ?2) WHERE id = ?1")?
-                .execute(params![pickup, generation])?;
+            let brief = Brief::of(intent);
             transaction
                 .prepare_cached(
-                    "INSERT INTO deployment (pickup, generation, origin, revision, started_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT INTO deployment (pickup, generation, origin, revision, started_at, intent)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
                 .execute(params![
                     pickup,
-                    generation,
+                    intent.generation.cast_signed(),
                     serde_json::to_string(&intent.origin)?,
                     intent.revision.as_deref().map(serde_json::to_string).transpose()?,
-                    now
+                    now,
+                    brief.as_ref().map(serde_json::to_string).transpose()?
                 ])?;
             let id = DeploymentId(transaction.last_insert_rowid());
+            if brief.is_some() {
+                return Ok(id);
+            }
             let mut rows = Rows::new(transaction, id)?;
             for (number, group) in intent.groups.iter().enumerate() {
                 rows.group(number, group)?;
@@ -69,6 +74,7 @@ impl Journal {
     /// Records what was staged; every group that is named becomes staged.
     pub(crate) fn staged(&mut self, id: DeploymentId, steps: &[StagedStep]) -> Result<()> {
         self.write(JournalWrite::Stage, |transaction| {
+            write_out(transaction, id)?;
             let groups: BTreeSet<usize> = steps.iter().map(|step| step.group).collect();
             advance_all(transaction, id, &groups, Record::Staged, None)?;
             let mut write = transaction.prepare_cached(
@@ -87,6 +93,7 @@ impl Journal {
     /// leave the quarantine. For a group that is committed already nothing is written.
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         self.write(JournalWrite::Commit, |transaction| {
+            write_out(transaction, id)?;
             let commit = Commit::of(transaction, id, now)?;
             let numbers = groups.iter().map(|group| group.group).collect();
             let moved = advance_all(transaction, id, &numbers, Record::Committed, Some(now))?;
@@ -117,6 +124,7 @@ impl Journal {
     /// Records that nothing is left of what only a revert of these groups would have needed.
     pub(crate) fn retired(&mut self, id: DeploymentId, groups: &[usize]) -> Result<()> {
         self.write(JournalWrite::Retire, |transaction| {
+            write_out(transaction, id)?;
             advance_all(transaction, id, &groups.iter().copied().collect(), Record::Retired, None).map(drop)
         })
     }
@@ -131,6 +139,7 @@ impl Journal {
         now: i64,
     ) -> Result<()> {
         self.write(JournalWrite::Revert, |transaction| {
+            write_out(transaction, id)?;
             // The first cause is the one that counts.
             if !advance_all(transaction, id, &BTreeSet::from([group]), Record::Reverted, Some(now))?.is_empty() {
                 transaction
@@ -153,6 +162,7 @@ impl Journal {
         now: i64,
     ) -> Result<()> {
         self.write(JournalWrite::Stick, |transaction| {
+            write_out(transaction, id)?;
             let undo_errors: Vec<&str> = undo_errors.iter().map(|error| bounded(error)).collect();
             if !advance_all(transaction, id, &BTreeSet::from([group]), Record::Stuck, Some(now))?.is_empty() {
                 transaction
@@ -168,6 +178,7 @@ impl Journal {
     /// Closes a deployment, each group of which is retired, reverted or stuck; closing it again changes nothing.
     pub(crate) fn finish(&mut self, id: DeploymentId, now: i64) -> Result<()> {
         self.write(JournalWrite::Finish, |transaction| {
+            write_out(transaction, id)?;
             let mut groups =
                 transaction.prepare_cached("SELECT number, state FROM step_group WHERE deployment = ?1")?;
             let mut groups = groups.query([id.0])?;
@@ -182,13 +193,20 @@ impl Journal {
             let closed = transaction
                 .prepare_cached("UPDATE deployment SET finished_at = ifnull(finished_at, ?2) WHERE id = ?1")?
                 .execute([id.0, now])?;
+            // The deployments that are left may be pruned, and no generation is used twice.
+            transaction
+                .prepare_cached(
+                    "UPDATE pickup SET generation = max(pickup.generation, deployment.generation) FROM deployment
+                     WHERE pickup.id = deployment.pickup AND deployment.id = ?1",
+                )?
+                .execute([id.0])?;
             if closed == 1 { Ok(()) } else { Err(Fault::NotFound(format!("there is no deployment {}", id.0))) }
         })
     }
 }
 
 /// Writes the rows of an intent, each statement prepared once.
-struct Rows<'a> {
+pub(super) struct Rows<'a> {
     id: DeploymentId,
     group: CachedStatement<'a>,
     change: CachedStatement<'a>,
@@ -197,7 +215,7 @@ struct Rows<'a> {
 }
 
 impl<'a> Rows<'a> {
-    fn new(transaction: &'a Connection, id: DeploymentId) -> Attempt<Self> {
+    pub(super) fn new(transaction: &'a Connection, id: DeploymentId) -> Attempt<Self> {
         Ok(Self {
             id,
             group: transaction
@@ -215,7 +233,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    fn group(&mut self, number: usize, group: &IntendedGroup) -> Attempt<()> {
+    pub(super) fn group(&mut self, number: usize, group: &IntendedGroup) -> Attempt<()> {
         let state = if group.is_staged { GroupState::Staged } else { GroupState::Intended };
         self.group.execute(params![self.id.0, index(number), state.as_str()])?;
         let mut changes = Changes::default();

@@ -17,7 +17,7 @@ use crate::source::git::Revision;
 impl Journal {
     /// The deployments that were begun and not finished, oldest first, with everything that recovery needs.
     pub(crate) fn open_deployments(&self) -> Result<Vec<OpenDeployment>> {
-        self.read(|view| {
+        self.read_written_out(|view| {
             let mut list = view.prepare_cached(
                 "SELECT deployment.id, pickup.name, deployment.generation, deployment.revision
                  FROM deployment JOIN pickup ON pickup.id = deployment.pickup
@@ -40,7 +40,7 @@ impl Journal {
 
     /// The deployers that have a part in those of a pickup.
     pub(crate) fn open_deployers(&self, pickup: &str) -> Result<BTreeSet<String>> {
-        self.read(|view| {
+        self.read_written_out(|view| {
             let mut list = view.prepare_cached(
                 "SELECT DISTINCT step.deployer FROM step JOIN deployment ON deployment.id = step.deployment
                  WHERE deployment.finished_at IS NULL

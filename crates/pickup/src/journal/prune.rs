@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::content;
-use super::{Attempt, Journal, JournalWrite, Result};
+use super::{Attempt, Journal, JournalWrite, Result, brief, content};
 use crate::capture::Digest;
 
 /// The keys of all contents that are needed: by what is live, by any kept generation, by a deployment that is open.
@@ -53,6 +52,7 @@ impl Journal {
             while let Some(row) = rows.next()? {
                 digests.extend(content::file_digests(row, 0)?);
             }
+            digests.extend(brief::digests(view)?);
             // What was seen and is not live yet is needed for the next try.
             let mut known = view.prepare_cached("SELECT DISTINCT digest FROM known")?;
             let mut rows = known.query([])?;

@@ -121,6 +121,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (pickup, root)
     ) WITHOUT ROWID;
 ",
+    "
+    ALTER TABLE deployment ADD COLUMN intent TEXT;    -- JSON; of a small one whose groups are not written out yet
+",
 ];
 
 /// The version that this program writes.

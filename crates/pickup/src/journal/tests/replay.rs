@@ -1,5 +1,8 @@
 //! What is read back is what was written.
 
+use std::collections::BTreeSet;
+
+use super::super::content::index;
 use super::*;
 
 #[test]
@@ -51,6 +54,66 @@ fn what_is_staged_before_the_intent_is_written_with_it() {
     journal.committed(id, &[CommittedGroup { group: 0, live }], 6).unwrap();
     journal.reverted(id, 1, "refused", "", 6).unwrap();
     assert_eq!(journal.receipts("app", &[("copy", &path("a"))]).unwrap(), [Some(json!("live"))]);
+}
+
+#[test]
+fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let contents = ["1", "2"].map(|text| file(dir.path(), text));
+    deploy(&mut journal, &intent(1, &[change("a", Some(contents[0].clone()))]), 1).unwrap();
+    let old = Change { previous: Some(contents[0].digest()), kind: ChangeKind::Modified, ..change("a", None) };
+    let changes = [Change { content: Some(contents[1].clone()), ..old }, change("b", None)];
+    let mut brief = staged_before(intent(2, &changes));
+    brief.groups[0].steps[0].old = Some(json!({ "generation": 1 }));
+    let wal = dir.path().join("journal.db-wal");
+    let before = std::fs::metadata(&wal).unwrap().len();
+    let id = journal.intend(&brief, 2).unwrap();
+    // The row and its entry in the index: a page each, with a header of 24 bytes.
+    assert_eq!(std::fs::metadata(&wal).unwrap().len() - before, 2 * (4096 + 24));
+
+    let state = killed(dir.path());
+    let offline = Journal::open_read_only(state.path()).unwrap().unwrap();
+    let told = |journal: &Journal| journal.history(None, 1).unwrap().remove(0);
+    let deployment = told(&offline);
+    assert_eq!((deployment.outcome, deployment.changes_total), (Outcome::Open, 2));
+    drop(offline);
+    let mut again = open(state.path());
+    assert_eq!(again.next_generation("app").unwrap(), 3);
+    assert!(again.referenced().unwrap().contains(&contents[1].digest()));
+    assert_eq!(again.open_deployers("app").unwrap(), BTreeSet::from(["copy".to_owned()]));
+    let found = format!("{:?}", again.open_deployments().unwrap());
+    assert_eq!(deployment.changes, told(&again).changes);
+    // The first write of it writes it out; here one that changes nothing else.
+    again.staged(id, &[]).unwrap();
+    assert_eq!(format!("{:?}", again.open_deployments().unwrap()), found);
+    assert_eq!(told(&again).changes, deployment.changes);
+    let groups = again.open_deployments().unwrap().remove(0).groups;
+    let unit = &groups[0].steps[0].unit;
+    assert_eq!(unit.content.as_ref().map(Content::digest), Some(contents[1].digest()));
+    assert_eq!((unit.change, unit.previous), (ChangeKind::Modified, changes[0].previous));
+    assert_eq!((&groups[0].steps[0].old, &groups[1].steps[0].old), (&Some(json!({ "generation": 1 })), &None));
+    again.committed(id, &all_committed(&brief), 3).unwrap();
+    again.retired(id, &[0, 1]).unwrap();
+    again.finish(id, 3).unwrap();
+    assert_eq!(again.live("app").unwrap()[0].generation, 2);
+}
+
+#[test]
+fn an_intent_that_is_large_or_of_trees_is_written_out_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let many: Vec<_> = (0..9).map(|at| change(&at.to_string(), Some(file(dir.path(), "1")))).collect();
+    let of_tree = [change("a", Some(tree(dir.path(), &[("x", "1"), ("y", "2")])))];
+    for (generation, changes) in [(1, &many[..]), (2, &of_tree)] {
+        let intent = staged_before(intent(generation, changes));
+        let id = journal.intend(&intent, 1).unwrap();
+        let count = |journal: &Journal| {
+            let sql = "SELECT count(*) FROM step WHERE deployment = ?1";
+            journal.connection.query_row(sql, [id.0], |row| row.get::<_, i64>(0)).unwrap()
+        };
+        assert_eq!(count(&journal), index(changes.len()));
+    }
 }
 
 #[cfg(unix)]
