@@ -1,7 +1,7 @@
 //! Faults from outside while the built daemon works: rights that go and come back, a process that is stopped in the middle.
 
 use crate::sandbox::Sandbox;
-use crate::trouble::{mode, unprivileged};
+use crate::trouble::unprivileged;
 
 #[test]
 fn a_pickup_directory_that_may_not_be_read_for_a_while_undeploys_nothing_and_loses_nothing() {
@@ -9,12 +9,12 @@ fn a_pickup_directory_that_may_not_be_read_for_a_while_undeploys_nothing_and_los
     let daemon = unprivileged(&sandbox);
     daemon.wait_deployed("a", 1);
     daemon.wait_deployed("d/b", 1);
-    mode(&sandbox, "in", 0o000);
+    sandbox.chmod("in", 0o000);
     sandbox.try_ask(["sync"]);
     let status = sandbox.ask(["status"]);
     assert!(String::from_utf8_lossy(&status.stdout).contains("Permission denied"), "{status:?}");
     assert_eq!(sandbox.deployed().len(), 2);
-    mode(&sandbox, "in", 0o755);
+    sandbox.chmod("in", 0o755);
     sandbox.write("in/a", "two");
     daemon.wait_deployed("a", 2);
     daemon.sync();

@@ -3,7 +3,6 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
@@ -151,24 +150,21 @@ fn an_unreadable_file_is_left_alone_until_it_can_be_read() {
 }
 
 fn unreadable(sandbox: &Sandbox, command: Command) {
-    let mode = |path: &str, mode| {
-        fs::set_permissions(sandbox.path(path), fs::Permissions::from_mode(mode)).expect("set permissions");
-    };
     sandbox.write("in/secret", "secret");
-    mode("in/secret", 0o000);
+    sandbox.chmod("in/secret", 0o000);
     sandbox.write("in/closed/f", "closed");
-    mode("in/closed", 0o000);
+    sandbox.chmod("in/closed", 0o000);
     let daemon = sandbox.daemon_by(command);
     works_on(sandbox, &daemon, "f");
     daemon.wait_for(|line| line.field("path") == "secret" && line.field("reason").contains("cannot be read"));
     assert_eq!(daemon.deployed("secret"), 0);
-    mode("in/secret", 0o644);
-    mode("in/closed", 0o755);
+    sandbox.chmod("in/secret", 0o644);
+    sandbox.chmod("in/closed", 0o755);
     daemon.wait_deployed("secret", 1);
     daemon.wait_deployed("closed/f", 1);
     // A live file that becomes unreadable is not gone.
-    mode("in/secret", 0o000);
+    sandbox.chmod("in/secret", 0o000);
     daemon.sync();
     assert_eq!(daemon.all_removed().len(), 0);
-    mode("in/secret", 0o644);
+    sandbox.chmod("in/secret", 0o644);
 }

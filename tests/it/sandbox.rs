@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -105,6 +105,15 @@ impl Sandbox {
 
     pub fn symlink(&self, target: impl AsRef<Path>, path: &str) {
         std::os::unix::fs::symlink(target, self.path(path)).expect("make a symlink");
+    }
+
+    pub fn chmod(&self, path: &str, mode: u32) {
+        fs::set_permissions(self.path(path), Permissions::from_mode(mode)).expect("change the mode");
+    }
+
+    /// The mode of a file, without its kind.
+    pub fn mode(&self, path: &str) -> u32 {
+        fs::metadata(self.path(path)).expect("look at a file").permissions().mode() & 0o7777
     }
 
     /// The content of a file as text, or `None` if it is not there.

@@ -3,8 +3,7 @@
 //!
 //! Mounts and limits live in a user namespace of the daemon's own, so that no test needs to be root.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::process::Command;
 
 use crate::daemon::Daemon;
@@ -108,23 +107,18 @@ pub fn unprivileged(sandbox: &Sandbox) -> Daemon {
     sandbox.daemon_by(command)
 }
 
-/// Changes the rights of a path.
-pub fn mode(sandbox: &Sandbox, path: &str, mode: u32) {
-    fs::set_permissions(sandbox.path(path), Permissions::from_mode(mode)).expect("set the mode");
-}
-
 #[test]
 fn a_forbidden_target_keeps_the_old_version_and_heals() {
     let sandbox = retrying(Sandbox::new()).directory("deployed/p");
     let daemon = unprivileged(&sandbox);
     sandbox.write("in/a", "one");
     daemon.wait_deployed("a", 1);
-    mode(&sandbox, "deployed/p", 0o555);
+    sandbox.chmod("deployed/p", 0o555);
     sandbox.write("in/a", "two");
     let failed = daemon.wait_for(|line| line.message == "failed; the old version stays");
     assert!(failed.field("cause").contains("Permission denied"), "{failed:?}");
     assert_eq!(sandbox.read("deployed/p/a").as_deref(), Some("one"));
-    mode(&sandbox, "deployed/p", 0o755);
+    sandbox.chmod("deployed/p", 0o755);
     daemon.wait_deployed("a", 2);
     assert_eq!(sandbox.read("deployed/p/a").as_deref(), Some("two"));
 }
@@ -132,14 +126,14 @@ fn a_forbidden_target_keeps_the_old_version_and_heals() {
 #[test]
 fn an_unreadable_file_stops_nobody_and_is_deployed_once_it_can_be_read() {
     let sandbox = Sandbox::new().file("in/secret", "one");
-    mode(&sandbox, "in/secret", 0o000);
+    sandbox.chmod("in/secret", 0o000);
     let daemon = unprivileged(&sandbox);
     sandbox.write("in/b", "b");
     daemon.wait_deployed("b", 1);
     assert_eq!(daemon.deployed("secret"), 0);
     let why = sandbox.ask(["why", "in/secret"]);
     assert!(String::from_utf8_lossy(&why.stdout).contains("Permission denied"), "{why:?}");
-    mode(&sandbox, "in/secret", 0o644);
+    sandbox.chmod("in/secret", 0o644);
     daemon.wait_deployed("secret", 1);
 }
 

@@ -231,7 +231,8 @@ pub(crate) struct LiveKey<'a> {
     path: &'a [u8],
     pub config_digest: &'a str,
     pub generation: u64,
-    pub digest: Option<Digest>,
+    /// What is live there: digest and mode of a file, digest of a tree; `None` if that is not known.
+    content: Option<&'a [u8]>,
 }
 
 /// The receipt of a unit that is live with one deployer.

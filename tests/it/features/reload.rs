@@ -68,6 +68,23 @@ fn a_changed_target_gets_everything_and_other_entries_rest() {
 }
 
 #[test]
+fn a_deployer_that_was_left_out_for_a_while_catches_up_with_a_change_of_mode() {
+    const MOVED: &str = "[deployer.moved]\nkind = \"copy\"\ninto = \"moved/{pickup}\"\ndurable = false\n";
+    let sandbox = Sandbox::new().config(&(one() + MOVED)).file("in/a", "a");
+    let daemon = sandbox.daemon();
+    daemon.wait_deployed("a", 1);
+    let moved = one().replacen("\"copy\"", "\"moved\"", 1) + MOVED;
+    replace(&sandbox, &daemon, &moved, READ);
+    daemon.wait_deployed("a", 2);
+    sandbox.chmod("in/a", 0o751);
+    daemon.wait_deployed("a", 3);
+    assert_eq!(sandbox.mode("moved/p/a"), 0o751);
+    replace(&sandbox, &daemon, &(one() + MOVED), READ);
+    daemon.wait_deployed("a", 4);
+    assert_eq!(sandbox.mode("deployed/p/a"), 0o751);
+}
+
+#[test]
 fn a_removed_entry_leaves_its_target_and_watches_no_more() {
     let sandbox = Sandbox::new().config(&two()).file("in/a", "a").file("in-q/b", "b");
     let daemon = sandbox.daemon();

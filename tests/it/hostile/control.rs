@@ -1,8 +1,7 @@
 //! The control socket in the wrong hands.
 
-use std::fs::{Permissions, set_permissions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 use super::{ask_as_stranger, is_root, text};
@@ -22,9 +21,7 @@ fn another_user_is_refused_even_where_the_socket_can_be_reached() {
         // Nobody else can become somebody else.
         return;
     }
-    let open =
-        |path: &str, mode| set_permissions(sandbox.path(path), Permissions::from_mode(mode)).expect("set the mode");
-    open("", 0o755);
+    sandbox.chmod("", 0o755);
     let refused = |why: &str| {
         let output = ask_as_stranger(&sandbox, &["sync", "--config", "pickup.conf"]);
         assert!(!output.status.success(), "{output:?}");
@@ -32,8 +29,8 @@ fn another_user_is_refused_even_where_the_socket_can_be_reached() {
     };
     refused("ermission denied");
     // Whoever opened the doors by mistake has let nobody in.
-    open(".pickup", 0o755);
-    open(".pickup/control.sock", 0o666);
+    sandbox.chmod(".pickup", 0o755);
+    sandbox.chmod(".pickup/control.sock", 0o666);
     refused("ask as the daemon's user, or as root");
     sandbox.ask(["sync"]);
     daemon.stop();

@@ -1,14 +1,9 @@
 //! Directories that others may write to, and files that others own.
 
-use std::fs::{Permissions, set_permissions};
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 
 use super::{STRANGER, is_root, text};
 use crate::sandbox::Sandbox;
-
-fn mode(sandbox: &Sandbox, path: &str, mode: u32) {
-    set_permissions(sandbox.path(path), Permissions::from_mode(mode)).expect("set the mode");
-}
 
 fn give_away(sandbox: &Sandbox, path: &str) {
     chown(sandbox.path(path), Some(STRANGER.parse().expect("a number")), None).expect("set the owner");
@@ -17,7 +12,7 @@ fn give_away(sandbox: &Sandbox, path: &str) {
 #[test]
 fn a_pickup_directory_that_others_may_write_to_is_warned_about_with_the_way_out() {
     let sandbox = Sandbox::new();
-    mode(&sandbox, "in", 0o777);
+    sandbox.chmod("in", 0o777);
     let daemon = sandbox.daemon();
     let is_warning = |line: &crate::daemon::Line| line.message == "others may write to the pickup directory";
     let warning = daemon.wait_for(is_warning);
@@ -31,7 +26,7 @@ fn a_pickup_directory_that_others_may_write_to_is_warned_about_with_the_way_out(
     // It is a warning: the directory works.
     sandbox.write("in/f", "one");
     daemon.wait_deployed("f", 1);
-    mode(&sandbox, "in", 0o755);
+    sandbox.chmod("in", 0o755);
     daemon.sync();
     assert!(!text(&sandbox.ask(["status"]).stdout).contains("chmod"), "it is over");
     assert_eq!(daemon.log(|log| log.lines.iter().filter(|line| is_warning(line)).count()), 1, "said once");
@@ -62,9 +57,9 @@ fn a_state_directory_that_others_may_write_to_is_refused_with_the_way_out() {
         assert!(text(&output.stdout).contains(way_out), "{output:?}");
     };
     sandbox.make(".pickup");
-    mode(&sandbox, ".pickup", 0o777);
+    sandbox.chmod(".pickup", 0o777);
     refused("chmod o-w");
-    mode(&sandbox, ".pickup", 0o700);
+    sandbox.chmod(".pickup", 0o700);
     if is_root() {
         give_away(&sandbox, ".pickup");
         refused("user 4242 owns it");

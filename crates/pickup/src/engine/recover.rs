@@ -339,11 +339,11 @@ pub(super) fn load(shared: &Shared, reader: &Journal, pickup: &str, deployers: &
         next += units[next..].iter().take_while(|(unit, _)| row.compare(unit).is_lt()).count();
         let live = units.get(next).filter(|(unit, _)| row.compare(unit).is_eq());
         let is_whole = row.is_root();
-        if live.is_none() && row.digest.is_some() && !is_whole {
+        if live.is_none() && row.is_told() && !is_whole {
             left.extend(row.unit().map(|unit| (deployer.clone(), unit)));
         }
         let is_latest = match live {
-            Some((_, kept)) => row.digest == Some(kept.digest()),
+            Some((_, kept)) => row.holds(kept),
             // A deployer that takes the pickup as a whole has a part in every generation.
             None => Some(row.generation) == generation,
         };

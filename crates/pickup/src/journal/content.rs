@@ -27,6 +27,16 @@ fn key(content: &Content) -> Vec<u8> {
     key
 }
 
+/// Whether it is the key of what is kept in memory.
+pub(super) fn is_key_of(key: &[u8], kept: &Kept) -> bool {
+    let mode = match kept {
+        Kept::File { mode, .. } => Some(*mode),
+        Kept::Elsewhere(file) => Some(file.mode),
+        Kept::Tree(_) => None,
+    };
+    key.starts_with(&kept.digest().0) && mode_of(key) == mode
+}
+
 /// Stores contents, each unless it is there.
 pub(super) struct Contents<'a> {
     find: CachedStatement<'a>,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 #[cfg(test)]
 use super::LiveRow;
-use super::content::{self, index, load_json, load_path, optional_digest, path_bytes};
+use super::content::{self, index, load_json, load_path, path_bytes};
 use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result};
 use crate::change::Content;
 use crate::change::live::Kept;
@@ -23,6 +23,16 @@ impl LiveKey<'_> {
     /// Whether the unit is the whole pickup directory.
     pub(crate) fn is_root(&self) -> bool {
         self.path.is_empty()
+    }
+
+    /// Whether it is known what is live there.
+    pub(crate) fn is_told(&self) -> bool {
+        self.content.is_some()
+    }
+
+    /// Whether that is live there: the same bytes, and the same modes.
+    pub(crate) fn holds(&self, kept: &Kept) -> bool {
+        self.content.is_some_and(|key| content::is_key_of(key, kept))
     }
 
     /// How the path of `unit` compares with that of this one, in the order of rows and of [`Journal::units_at`].
@@ -75,7 +85,7 @@ impl Journal {
                     path: row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?,
                     config_digest: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
                     generation: row.get::<_, i64>(3)?.cast_unsigned(),
-                    digest: optional_digest(row, 4)?,
+                    content: row.get_ref(4)?.as_blob_or_null().map_err(rusqlite::Error::from)?,
                 });
             }
             Ok(())
@@ -97,7 +107,7 @@ impl Journal {
                     deployer: row.get(0)?,
                     unit: load_path(row, 1)?,
                     config_digest: row.get(2)?,
-                    digest: optional_digest(row, 6)?,
+                    digest: content::optional_digest(row, 6)?,
                     generation: row.get::<_, i64>(3)?.cast_unsigned(),
                     receipt: load_json(row, 4)?.unwrap_or_default(),
                     content: content::load(row, 6, &self.store)?,

@@ -32,6 +32,7 @@ const AT_ONCE: usize = 8;
 const FOUND: &[(u64, &str)] = &[
     (0, "a deployer that was left out of `deploy_to` for a while kept old versions"),
     (14, "a failure was reported for ever although its version was gone"),
+    (21, "a change of mode passed by a deployer that was left out of `deploy_to` for a while"),
     (40, "what failed with a deployer of the whole pickup stayed in quarantine although it was live, or gone"),
     (73, "a directory that was exchanged while it was captured went live with files of two versions"),
     (80, "the end of a deployment was not recorded before the next start"),
