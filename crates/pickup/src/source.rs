@@ -26,7 +26,10 @@ pub(crate) struct Place {
 }
 
 /// The identity of a file on disk, cheap to get: equal fingerprints mean that nothing has to be read again.
+///
+/// Packed, because one is kept for each file that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(packed(4))]
 pub(crate) struct Fingerprint {
     pub dev: u64,
     pub ino: u64,

@@ -52,7 +52,7 @@ impl Pickup {
     pub(super) fn load_known(&mut self, is_stored: impl Fn(&Digest) -> bool) -> Result<()> {
         let roots = self.roots.len();
         self.known = self.shared.journal().known(&self.config.name, |file| {
-            let known = Known { fingerprint: file.fingerprint, digest: file.digest, is_racy: false, listing: 0 };
+            let known = Known::new(file.fingerprint, file.digest, false);
             (file.place.root < roots && is_stored(&file.digest)).then_some((file.place, known))
         })?;
         self.loaded = self.known.len();

@@ -210,7 +210,7 @@ impl Pickup {
             matches!(look.hint, Hint::Written | Hint::Closed | Hint::MovedIn) || (look.hint == Hint::Scan && is_polled);
         if let Some(known) = known
             && known.fingerprint == look.fingerprint
-            && !(known.is_racy && wrote)
+            && !(known.is_racy() && wrote)
             && self.shared.store.contains(&known.digest)
         {
             // A duplicate, or an open for writing that wrote nothing.
@@ -253,7 +253,7 @@ impl Pickup {
             Ok(Captured::File(file)) => {
                 let wall = self.shared.now_ms().saturating_mul(1_000_000);
                 let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
-                self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy, listing: 0 });
+                self.known.insert(place.clone(), Known::new(fingerprint, file.digest, is_racy));
                 self.unsaved.insert(place.clone());
                 self.captured(now, place, fingerprint, file.digest, hint, known);
                 if self.owed.is_recorded() && self.pause_until.is_none() {

@@ -288,7 +288,7 @@ impl Pickup {
         for place in &self.unsaved {
             match self.known.get(place) {
                 // A racy fingerprint must not outlive the process: what hides behind it would never be found.
-                Some(known) if !known.is_racy => {
+                Some(known) if !known.is_racy() => {
                     let (fingerprint, digest) = (known.fingerprint, known.digest);
                     seen.push(KnownFile { place: place.clone(), fingerprint, digest });
                 }

@@ -131,10 +131,31 @@ pub(super) enum Work {
 pub(super) struct Known {
     pub fingerprint: Fingerprint,
     pub digest: Digest,
-    /// Captured so soon after it was written that another write may hide behind the same times.
-    pub is_racy: bool,
-    /// The number of the listing that found it last; 0 if none did.
-    pub listing: u32,
+    /// The number of the listing that found it last, and in the lowest bit whether it is racy: one is kept for each file.
+    mark: u32,
+}
+
+impl Known {
+    /// A file that no listing found yet. `is_racy`: it was captured so soon after it was written that another write may
+    /// hide behind the same times.
+    pub(super) fn new(fingerprint: Fingerprint, digest: Digest, is_racy: bool) -> Self {
+        Self { fingerprint, digest, mark: u32::from(is_racy) }
+    }
+
+    /// Whether another write may hide behind the same times.
+    pub(super) fn is_racy(&self) -> bool {
+        self.mark & 1 == 1
+    }
+
+    /// Marks it as found by listing number `listing`.
+    pub(super) fn mark_found(&mut self, listing: u32) {
+        self.mark = listing << 1 | self.mark & 1;
+    }
+
+    /// Whether listing number `listing` found it.
+    pub(super) fn is_found(&self, listing: u32) -> bool {
+        self.mark >> 1 == listing
+    }
 }
 
 /// One of the `pickup_from` directories.
@@ -225,7 +246,7 @@ pub(super) struct Pickup {
     pub gathering: Gathering,
     /// Every file we captured, as it was then.
     pub known: BTreeMap<Place, Known>,
-    /// The number of the listing that was the last to be compared with them.
+    /// The number of the listing that was the last to be compared with them; never 0.
     pub listing: u32,
     /// How many there were when they were last packed.
     pub packed: usize,

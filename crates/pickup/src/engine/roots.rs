@@ -251,7 +251,8 @@ impl Pickup {
 
     /// Lists what lies at and below a directory, less those files that are as they are known to be.
     fn scan_changed(&mut self, place: &Place) -> Walked {
-        self.listing = self.listing.wrapping_add(1).max(1);
+        // As many as a mark has bits for, without 0.
+        self.listing = self.listing % (u32::MAX >> 1) + 1;
         let (root, listing) = (place.root, self.listing);
         self.scan(place, &mut |known, directory, found| sift(known, root, listing, directory, found))
     }
@@ -266,7 +267,7 @@ impl Pickup {
         let is_fresh = walked.listed_count <= FRESH_MAX;
         let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
         let known_below = self.known.range(top.clone()..).take_while(|(place, _)| is_below(place));
-        let unlisted = known_below.filter(|(_, known)| known.listing != self.listing).map(|(place, _)| place);
+        let unlisted = known_below.filter(|(_, known)| !known.is_found(self.listing)).map(|(place, _)| place);
         // A file that was waited for goes without a word where nothing tells of it.
         let missed: BTreeSet<Place> = self.relook.missed().filter(is_below).cloned().collect();
         let waited_for = self.settle.pending().map(|(place, _)| place).filter(is_below);
@@ -287,7 +288,7 @@ impl Pickup {
             let known = self.known.get(&place).copied();
             // What is known by another identity was compared already; what lies behind a symlink was not.
             let is_same = |known: &Known| {
-                !known.is_racy && seen.is_none() && fingerprint(&real, &place) == Some(known.fingerprint)
+                !known.is_racy() && seen.is_none() && fingerprint(&real, &place) == Some(known.fingerprint)
             };
             match known.as_ref().is_some_and(is_same) && !missed.contains(&place) {
                 true => {}
@@ -343,8 +344,8 @@ fn sift(known: &mut BTreeMap<Place, Known>, root: usize, listing: u32, directory
                 Some(Ordering::Less) => drop(next.next()),
                 Some(Ordering::Equal) => {
                     if let Some((_, known)) = next.next() {
-                        known.listing = listing;
-                        is_same = !known.is_racy && one.fingerprint == Some(known.fingerprint);
+                        known.mark_found(listing);
+                        is_same = !known.is_racy() && one.fingerprint == Some(known.fingerprint);
                     }
                     break;
                 }

@@ -72,17 +72,18 @@ impl Journal {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?;
             for KnownFile { place, fingerprint, digest } in files {
+                let Fingerprint { dev, ino, size, mtime, ctime, mode } = *fingerprint;
                 save.execute(params![
                     pickup,
                     index(place.root),
                     path_bytes(&place.path),
                     // SQLite's integers are signed; device and inode numbers come back bit for bit.
-                    fingerprint.dev.cast_signed(),
-                    fingerprint.ino.cast_signed(),
-                    fingerprint.size.cast_signed(),
-                    fingerprint.mtime,
-                    fingerprint.ctime,
-                    fingerprint.mode,
+                    dev.cast_signed(),
+                    ino.cast_signed(),
+                    size.cast_signed(),
+                    mtime,
+                    ctime,
+                    mode,
                     digest.0,
                 ])?;
             }

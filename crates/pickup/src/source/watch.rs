@@ -75,9 +75,9 @@ struct Routes {
     next: Subscriber,
     sinks: HashMap<Subscriber, Sink>,
     /// By the path notify knows. Ordered by component, so that everything below a path is one range.
-    points: BTreeMap<PathBuf, Point>,
+    points: BTreeMap<Arc<Path>, Point>,
     /// The kernel has one watch an inode, whatever it is called.
-    by_inode: HashMap<Inode, PathBuf>,
+    by_inode: HashMap<Inode, Arc<Path>>,
     /// Where directories were renamed away from.
     left: Vec<PathBuf>,
 }
@@ -161,7 +161,7 @@ impl Watcher {
         self.is_ending.store(true, Ordering::Relaxed);
     }
 
-    fn unwatch(&self, orphans: impl FnOnce(&mut Routes) -> Vec<PathBuf>) {
+    fn unwatch(&self, orphans: impl FnOnce(&mut Routes) -> Vec<Arc<Path>>) {
         // Held first, as by `watch`: nobody may find a watch standing that is about to end.
         let notify = self.notify.as_ref().ok().map(lock);
         let paths = orphans(&mut lock(&self.routes));
@@ -182,7 +182,7 @@ impl Watcher {
         // Held to the end: nobody may list a directory while another takes away its doubted watch.
         let mut notify = lock(notify);
         let mut failures = Vec::new();
-        let mut batch: Vec<(usize, PathBuf)> = Vec::new();
+        let mut batch: Vec<(usize, Arc<Path>)> = Vec::new();
         for (at, (path, target)) in wanted.iter().enumerate() {
             match inode(path) {
                 // The route stands before the watch, so that its first event finds its way.
@@ -199,7 +199,7 @@ impl Watcher {
         }
         let mut start = 0;
         while start < batch.len() {
-            let operations = batch[start..].iter().map(|(_, path)| PathOp::watch_non_recursive(path)).collect();
+            let operations = batch[start..].iter().map(|(_, path)| PathOp::watch_non_recursive(&**path)).collect();
             let Err(error) = notify.update_paths(operations) else { break };
             let failed = batch.len() - error.remaining.len() - usize::from(error.origin.is_some());
             let failure = failure(&error.source);
@@ -260,14 +260,15 @@ fn identity(_metadata: &std::fs::Metadata, path: &Path) -> Inode {
 impl Routes {
     /// Adds a route and gives the path to watch: the one the inode is already watched under, if it still is. Says also
     /// whether a watch that stands there is doubted.
-    fn add(&mut self, path: &Path, inode_now: Inode, subscriber: Subscriber, target: Target) -> (PathBuf, bool) {
+    fn add(&mut self, path: &Path, inode_now: Inode, subscriber: Subscriber, target: Target) -> (Arc<Path>, bool) {
         if let Some(stale) = self.points.get(path).filter(|point| point.inode != inode_now) {
             self.by_inode.remove(&stale.inode);
         }
         let known = self.by_inode.get(&inode_now).filter(|known| inode(known) == Ok(inode_now)).cloned();
-        let path = known.unwrap_or_else(|| path.to_path_buf());
+        let path = known.unwrap_or_else(|| path.into());
         self.by_inode.insert(inode_now, path.clone());
-        let new = || Point { inode: inode_now, targets: Vec::new(), is_doubted: false };
+        // Most have one: a second is room for four.
+        let new = || Point { inode: inode_now, targets: Vec::with_capacity(1), is_doubted: false };
         let point = self.points.entry(path.clone()).or_insert_with(new);
         let is_doubted = std::mem::take(&mut point.is_doubted) || point.inode != inode_now;
         point.inode = inode_now;
@@ -278,7 +279,7 @@ impl Routes {
     }
 
     /// The paths at and below `path` that are watched.
-    fn below(&self, path: &Path) -> Vec<PathBuf> {
+    fn below(&self, path: &Path) -> Vec<Arc<Path>> {
         let from = (Bound::Included(path), Bound::Unbounded);
         let below = self.points.range::<Path, _>(from).map(|(known, _)| known);
         below.take_while(|known| known.starts_with(path)).cloned().collect()
@@ -304,13 +305,13 @@ impl Routes {
     }
 
     /// Drops the routes of directories that were renamed away and not made again; gives their paths.
-    fn drop_left(&mut self) -> Vec<PathBuf> {
+    fn drop_left(&mut self) -> Vec<Arc<Path>> {
         let mut orphans = Vec::new();
         for path in std::mem::take(&mut self.left) {
-            let is_orphan = |path: &PathBuf| {
+            let is_orphan = |path: &Arc<Path>| {
                 self.points.get(path).is_some_and(|point| point.is_doubted && inode(path) != Ok(point.inode))
             };
-            let below: Vec<PathBuf> = self.below(&path).into_iter().filter(is_orphan).collect();
+            let below: Vec<Arc<Path>> = self.below(&path).into_iter().filter(is_orphan).collect();
             below.iter().for_each(|path| self.drop_point(path));
             orphans.extend(below);
         }
@@ -319,7 +320,7 @@ impl Routes {
 
     fn drop_point(&mut self, path: &Path) {
         let Some(point) = self.points.remove(path) else { return };
-        if self.by_inode.get(&point.inode).is_some_and(|known| known == path) {
+        if self.by_inode.get(&point.inode).is_some_and(|known| **known == *path) {
             self.by_inode.remove(&point.inode);
         }
     }
@@ -333,11 +334,11 @@ impl Routes {
     }
 
     /// Drops the subscriber's routes that `which` names; gives the paths nobody watches any more.
-    fn drop_targets(&mut self, subscriber: Subscriber, which: impl Fn(&Target) -> bool) -> Vec<PathBuf> {
+    fn drop_targets(&mut self, subscriber: Subscriber, which: impl Fn(&Target) -> bool) -> Vec<Arc<Path>> {
         for point in self.points.values_mut() {
             point.targets.retain(|(known, target)| *known != subscriber || !which(target));
         }
-        let orphans: Vec<PathBuf> =
+        let orphans: Vec<Arc<Path>> =
             self.points.iter().filter(|(_, point)| point.targets.is_empty()).map(|(path, _)| path.clone()).collect();
         orphans.iter().for_each(|path| self.drop_point(path));
         orphans

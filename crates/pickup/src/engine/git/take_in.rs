@@ -164,7 +164,7 @@ impl Pickup {
             self.shared.store.unpin(&known.digest);
         }
         let fingerprint = Fingerprint { mode, size: file.size, ..Fingerprint::COMMITTED };
-        self.known.insert(place.clone(), Known { fingerprint, digest: file.digest, is_racy: false, listing: 0 });
+        self.known.insert(place.clone(), Known::new(fingerprint, file.digest, false));
         self.settle.forget(&place);
         self.unsaved.insert(place.clone());
         if !is_mirror {
