@@ -21,6 +21,7 @@ mod former;
 mod git;
 mod hold;
 mod inbox;
+mod known;
 mod lane;
 mod links;
 mod look;

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::known::{AllKnown, Known};
 use super::look::is_unseen;
-use super::pickup::{Known, Message, Paused, Pickup, Root, Work};
+use super::pickup::{Message, Paused, Pickup, Root, Work};
 use super::shared::Bound;
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content, TreeFile, compare, doubt};
@@ -158,7 +159,7 @@ impl Pickup {
                 self.is_busy = true;
                 self.spawn_deployment(Plan::default(), Work::Settle);
             } else {
-                self.spawn_recovery();
+                self.spawn_recovery(None);
             }
         }
         is_behind
@@ -347,7 +348,7 @@ impl Pickup {
 }
 
 /// Whether any of the roots has something of the unit.
-fn is_known(known: &BTreeMap<Place, Known>, roots: usize, kind: UnitKind, unit: &UnitPath) -> bool {
+fn is_known(known: &AllKnown, roots: usize, kind: UnitKind, unit: &UnitPath) -> bool {
     (0..roots).any(|root| {
         let place = Place { root, path: unit.clone() };
         known.range(place..).next().is_some_and(|(known, _)| {

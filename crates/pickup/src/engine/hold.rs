@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::pickup::{Failure, Known, Message, Pickup};
+use super::known::{self, Reading};
+use super::pickup::{Failure, Message, Pickup};
 use super::recover::Loaded;
 use super::transaction::{GroupResult, Outcome};
 use crate::capture::Digest;
@@ -24,15 +26,18 @@ impl Pickup {
     /// Loads what the journal knows, starts recovery, and takes the first look.
     pub(super) fn begin(&mut self) -> Result<()> {
         let now = self.shared.now();
-        self.spawn_recovery();
+        let (looks, looked) = channel();
+        self.spawn_recovery(Some(looked));
         self.follow_remote();
         self.load_followed()?;
-        // Whether the store still has it is found out by recovery, before anything is deployed.
-        self.load_known(|_| true)?;
+        self.reading = Reading::begin(&self.shared, &self.config.name, self.roots.len())?;
         self.find_roots();
         self.puts_off = self.may_put_off();
         self.rescan_all(now);
         self.puts_off = false;
+        drop::<Sender<()>>(looks);
+        self.reading.end(&mut self.known)?;
+        self.loaded = self.known.len();
         let files = self.known.len() + self.unseen.iter().filter(|place| !self.known.contains_key(*place)).count();
         let directories = self.roots.iter().map(|root| root.directories).sum();
         let polling = self.roots.iter().find_map(|root| root.polling.clone());
@@ -50,11 +55,7 @@ impl Pickup {
 
     /// Loads the files that were seen before, as far as their content `is_stored`.
     pub(super) fn load_known(&mut self, is_stored: impl Fn(&Digest) -> bool) -> Result<()> {
-        let roots = self.roots.len();
-        self.known = self.shared.journal().known(&self.config.name, |file| {
-            let known = Known::new(file.fingerprint, file.digest, false);
-            (file.place.root < roots && is_stored(&file.digest)).then_some((file.place, known))
-        })?;
+        self.known = known::read(&self.shared.journal(), &self.config.name, self.roots.len(), is_stored)?;
         self.loaded = self.known.len();
         Ok(())
     }

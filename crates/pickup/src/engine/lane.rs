@@ -1,7 +1,9 @@
 //! The lane of one pickup: carries out one change set at a time, away from the thread that watches.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use super::former::let_go;
 use super::inbox::Inbox;
@@ -13,6 +15,9 @@ use crate::error::{Error, ErrorKind};
 use crate::event::EventKind;
 use crate::journal::Origin;
 use crate::plan::Plan;
+
+/// How long what is live is not looked at in favour of the first look at the pickup directories.
+const FIRST_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// Tells the pickup that its lane is free, whatever happens: also when the work panics, or the runtime drops it.
 struct Report {
@@ -58,8 +63,9 @@ impl Pickup {
         });
     }
 
-    /// Finishes or takes back what a crash cut off, then looks whether everything that should be live is.
-    pub(super) fn spawn_recovery(&mut self) {
+    /// Finishes or takes back what a crash cut off, then looks whether everything that should be live is: after the first
+    /// look at the pickup directories, the end of which `looked` tells, unless that takes long.
+    pub(super) fn spawn_recovery(&mut self, looked: Option<Receiver<()>>) {
         self.is_busy = true;
         let mut report = self.report(Work::Recover);
         let (shared, deployers, config) = (self.shared.clone(), self.deployers.clone(), self.config.clone());
@@ -71,6 +77,8 @@ impl Pickup {
             done.result = runtime.block_on(async {
                 done.drifted = finish_open(&shared, &config.name, &enders, &mut done.owed).await?;
                 let_go(&shared, &config.name, &deployers, &enders).await;
+                // Both at once would be slower for whoever waits until all is watched.
+                let _over = looked.map(|looked| looked.recv_timeout(FIRST_LOOK_MAX));
                 let reader = shared.reader()?;
                 let loaded = load(&shared, &reader, &config.name, &deployers)?;
                 let sizes: HashMap<Digest, u64> = loaded.live.sizes().collect();

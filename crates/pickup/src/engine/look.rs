@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::known::Known;
 use super::links;
-use super::pickup::{Known, Pickup};
+use super::pickup::Pickup;
 use crate::capture::Digest;
 use crate::capture::store::Captured;
 use crate::change::gather::Noted;

@@ -15,6 +15,7 @@ use super::git::commits::Follow;
 use super::git::import::Delivery;
 use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
+use super::known::{AllKnown, Reading};
 use super::links::Links;
 use super::owed::Owing;
 use super::planned::{PlanOptions, PlanReport};
@@ -35,11 +36,11 @@ use crate::error::Result;
 use crate::journal::{Origin, Quarantined};
 use crate::path::UnitPath;
 use crate::settle::Settle;
+use crate::source::Place;
 use crate::source::git::Revision;
 use crate::source::ignore::Rules;
 use crate::source::probe::Probe;
 use crate::source::watch::Subscriber;
-use crate::source::{Fingerprint, Place};
 
 /// How long a deployer may take to end what it runs: less than the engine's end may.
 const END_MAX: Duration = Duration::from_secs(15);
@@ -124,38 +125,6 @@ pub(super) enum Work {
         /// The commit it comes from, if it comes from one.
         revision: Option<Arc<Revision>>,
     },
-}
-
-/// A file as it was captured last.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Known {
-    pub fingerprint: Fingerprint,
-    pub digest: Digest,
-    /// The number of the listing that found it last, and in the lowest bit whether it is racy: one is kept for each file.
-    mark: u32,
-}
-
-impl Known {
-    /// A file that no listing found yet. `is_racy`: it was captured so soon after it was written that another write may
-    /// hide behind the same times.
-    pub(super) fn new(fingerprint: Fingerprint, digest: Digest, is_racy: bool) -> Self {
-        Self { fingerprint, digest, mark: u32::from(is_racy) }
-    }
-
-    /// Whether another write may hide behind the same times.
-    pub(super) fn is_racy(&self) -> bool {
-        self.mark & 1 == 1
-    }
-
-    /// Marks it as found by listing number `listing`.
-    pub(super) fn mark_found(&mut self, listing: u32) {
-        self.mark = listing << 1 | self.mark & 1;
-    }
-
-    /// Whether listing number `listing` found it.
-    pub(super) fn is_found(&self, listing: u32) -> bool {
-        self.mark >> 1 == listing
-    }
 }
 
 /// One of the `pickup_from` directories.
@@ -245,7 +214,9 @@ pub(super) struct Pickup {
     pub settle: Settle,
     pub gathering: Gathering,
     /// Every file we captured, as it was then.
-    pub known: BTreeMap<Place, Known>,
+    pub known: AllKnown,
+    /// What of it is still being read.
+    pub reading: Reading,
     /// The number of the listing that was the last to be compared with them; never 0.
     pub listing: u32,
     /// How many there were when they were last packed.

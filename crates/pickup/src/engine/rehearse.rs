@@ -12,8 +12,9 @@ use tokio::sync::oneshot;
 use super::aside::{Aside, Real};
 use super::batch::ChangeSet;
 use super::inbox::Inbox;
+use super::known::AllKnown;
 use super::owed::Owing;
-use super::pickup::{Failure, Known, Message, Paused, Pickup, Root, RootState};
+use super::pickup::{Failure, Message, Paused, Pickup, Root, RootState};
 use super::planned::{Interrupted, PlanOptions, PlanReport, PlannedChangeSet, PlannedGroup, Wait};
 use super::recover::load;
 use super::running::Parts;
@@ -27,7 +28,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::journal::GroupState;
 use crate::path::UnitPath;
 use crate::settle::{Settle, Waiting};
-use crate::source::Place;
 use crate::source::git::Revision;
 
 /// How long a rehearsal waits for files that only have to stand still; what takes longer is said to wait.
@@ -38,7 +38,7 @@ const LOOK_MAX: Duration = Duration::from_millis(200);
 
 /// What the running pickup remembers and the records do not.
 pub(super) struct Memory {
-    known: BTreeMap<Place, Known>,
+    known: AllKnown,
     live: Live,
     live_revision: Option<Revision>,
     commits: Vec<(usize, Option<Revision>)>,

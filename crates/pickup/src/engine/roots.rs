@@ -1,13 +1,14 @@
 //! The roots of one pickup: where they are, whether they are there, and listing what is in them.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::known::{AllKnown, Known};
 use super::links;
-use super::pickup::{Known, Pickup, Root, RootState};
+use super::pickup::{Pickup, Root, RootState};
 use crate::change::gather::Noted;
 use crate::config::WatchMode;
 use crate::config::exposure::exposure;
@@ -22,7 +23,7 @@ use crate::source::{Fingerprint, Hint, Place};
 const FRESH_MAX: usize = 1024;
 
 /// Takes out of what a directory was found to hold what is known and did not change.
-type SiftKnown<'a> = &'a mut dyn FnMut(&mut BTreeMap<Place, Known>, &UnitPath, &mut Vec<Found>);
+type SiftKnown<'a> = &'a mut dyn FnMut(&mut AllKnown, &UnitPath, &mut Vec<Found>);
 
 impl Pickup {
     /// Looks where every root is, and compares everything in it.
@@ -230,9 +231,13 @@ impl Pickup {
         };
         let (recursive, symlinks) = (self.config.recursive, self.config.symlinks);
         let tree = Tree { root: &real, index: place.root, recursive, symlinks };
-        let known = &mut self.known;
-        let mut sift = |directory: &UnitPath, found: &mut Vec<Found>| sift(known, directory, found);
+        let (known, reading) = (&mut self.known, &mut self.reading);
+        let mut sift = |directory: &UnitPath, found: &mut Vec<Found>| {
+            reading.arrive(known);
+            sift(known, directory, found);
+        };
         let walked = walk(&tree, &place.path, &mut self.rules, &mut stand_watch, &mut sift);
+        self.reading.arrive(&mut self.known);
         if let Some(reason) = limit {
             let directories = self.roots[place.root].unwatched.len();
             tracing::warn!(
@@ -323,7 +328,7 @@ impl Pickup {
 
 /// Takes out of what a directory holds what is as it is known to be, and marks all that is known with the number of the
 /// listing. Both are sorted, so that it is one way through both.
-fn sift(known: &mut BTreeMap<Place, Known>, root: usize, listing: u32, directory: &UnitPath, found: &mut Vec<Found>) {
+fn sift(known: &mut AllKnown, root: usize, listing: u32, directory: &UnitPath, found: &mut Vec<Found>) {
     let Some(first) = found.first().map(|first| first.name.clone()) else { return };
     let from = |name: &OsStr| Place { root, path: directory.join(name) }..;
     let mut next = known.range_mut(from(&first)).peekable();

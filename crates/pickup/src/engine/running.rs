@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use super::former::bind_former;
 use super::git::repository;
 use super::inbox::Inbox;
+use super::known::{AllKnown, Reading};
 use super::links::Links;
 use super::owed::Owing;
 use super::pickup::{End, Message, Pickup, Root};
@@ -380,7 +381,8 @@ impl Parts {
             probe,
             rules,
             reopened,
-            known: BTreeMap::new(),
+            known: AllKnown::new(),
+            reading: Reading::default(),
             listing: 0,
             unseen: BTreeSet::new(),
             puts_off: false,

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use super::pickup::{Known, Pickup};
+use super::known::Known;
+use super::pickup::Pickup;
 use crate::change::gather::Noted;
 use crate::config::UnitKind;
 use crate::path::UnitPath;

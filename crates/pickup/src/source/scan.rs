@@ -1,6 +1,6 @@
 //! Listing directories: at start, after an overflow, and when polling.
 //!
-//! A walk goes level by level and names each level's directories before it lists them, so that the caller can watch them
+//! A walk goes level by level and names the directories of a level before it lists them, so that the caller can watch them
 //! first. What appears in between is then seen by the watch, by the listing, or by both, and never by neither.
 #![expect(clippy::disallowed_methods, reason = "this is the door to listings of pickup directories")]
 
@@ -14,6 +14,7 @@ use super::ignore::{PICKUPIGNORE, Rules};
 use crate::config::Symlinks;
 use crate::path::UnitPath;
 
+mod ahead;
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -49,15 +50,16 @@ impl EntryKind {
 pub(crate) struct Entry {
     pub name: OsString,
     pub kind: EntryKind,
-    /// Keeps the directory open, so that the entry can be looked at without its whole path.
-    entry: DirEntry,
+    /// The identity of a regular file, from just after it was listed.
+    pub fingerprint: Option<Fingerprint>,
 }
 
 impl Entry {
-    /// The identity of a regular file.
-    fn fingerprint(&self) -> Option<Fingerprint> {
-        let metadata = self.entry.metadata().ok()?;
-        metadata.is_file().then(|| Fingerprint::of(&metadata))
+    fn of(entry: &DirEntry, kind: FileType) -> Self {
+        let kind = EntryKind::of(kind);
+        let metadata = if kind == EntryKind::File { entry.metadata().ok() } else { None };
+        let fingerprint = metadata.filter(Metadata::is_file).map(|metadata| Fingerprint::of(&metadata));
+        Self { name: entry.file_name(), kind, fingerprint }
     }
 }
 
@@ -82,7 +84,7 @@ pub(crate) fn list(directory: &Path) -> Listing {
     };
     for entry in names {
         match entry.map_err(|e| (directory.to_owned(), e)).and_then(|entry| match entry.file_type() {
-            Ok(kind) => Ok(Entry { name: entry.file_name(), kind: EntryKind::of(kind), entry }),
+            Ok(kind) => Ok(Entry::of(&entry, kind)),
             Err(e) => Err((entry.path(), e)),
         }) {
             Ok(entry) => listing.entries.push(entry),
@@ -164,26 +166,25 @@ pub(crate) fn walk(
     }
     let mut level = vec![start.clone()];
     while !level.is_empty() {
-        on_directories(&level);
         let mut below = Vec::new();
-        for directory in level {
-            walk_one(tree, directory, rules, &mut walked, &mut below, sift);
-        }
+        ahead::each_listing(tree.root, &level, on_directories, &mut |directory, listing| {
+            take_in(tree, directory, listing, rules, &mut walked, &mut below, sift);
+        });
         level = below;
     }
     walked
 }
 
-fn walk_one(
+fn take_in(
     tree: &Tree<'_>,
-    directory: UnitPath,
+    directory: &UnitPath,
+    listing: Listing,
     rules: &mut Rules,
     walked: &mut Walked,
     below: &mut Vec<UnitPath>,
     sift: Sift<'_>,
 ) {
     let absolute = tree.root.join(directory.as_path());
-    let listing = list(&absolute);
     let mut is_listed = true;
     for (path, error) in listing.errors {
         is_listed &= path != absolute;
@@ -192,7 +193,7 @@ fn walk_one(
             continue; // An entry that vanished while its directory was listed.
         }
         if is_gone && !directory.is_root() {
-            rules.forget_pickupignore(tree.index, &directory);
+            rules.forget_pickupignore(tree.index, directory);
             return;
         }
         let place = path.strip_prefix(tree.root).ok().and_then(UnitPath::new).unwrap_or_else(|| directory.clone());
@@ -202,9 +203,9 @@ fn walk_one(
         return;
     }
     if listing.entries.iter().any(|entry| entry.kind == EntryKind::File && entry.name == PICKUPIGNORE) {
-        walked.problems.extend(rules.load_pickupignore(tree.index, &directory, &absolute).problems);
+        walked.problems.extend(rules.load_pickupignore(tree.index, directory, &absolute).problems);
     } else if is_listed {
-        rules.forget_pickupignore(tree.index, &directory);
+        rules.forget_pickupignore(tree.index, directory);
     }
     let mut found = Vec::with_capacity(listing.entries.len());
     // One buffer for all of them: paths are made of those only that something has to be done about.
@@ -220,7 +221,7 @@ fn walk_one(
             walked.ignored_count += 1;
         } else if !is_directory {
             let fingerprint = match entry.kind {
-                EntryKind::File => entry.fingerprint(),
+                EntryKind::File => entry.fingerprint,
                 EntryKind::Symlink => {
                     walked.links.push(directory.join(&entry.name));
                     None
@@ -237,11 +238,11 @@ fn walk_one(
         }
     }
     walked.listed_count += found.len();
-    sift(&directory, &mut found);
+    sift(directory, &mut found);
     let listed = |Found { name, fingerprint }| Listed { path: directory.join(name), fingerprint };
     walked.files.extend(found.into_iter().map(listed));
     if is_listed {
-        walked.directories.push(directory);
+        walked.directories.push(directory.clone());
     }
 }
 

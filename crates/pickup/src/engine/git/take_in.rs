@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::super::pickup::{Known, Pickup};
+use super::super::known::Known;
+use super::super::pickup::Pickup;
 use super::commits::{Follow, LOOK_AGAIN, Side};
 use super::import::{Delivery, Order, short};
 use crate::capture::CapturedFile;

@@ -1,0 +1,94 @@
+//! The files that were captured, and reading what the journal has of them while the first listing is made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread::{Builder, JoinHandle};
+
+use super::shared::Shared;
+use crate::capture::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::journal::{Journal, KnownFile};
+use crate::source::{Fingerprint, Place};
+
+/// Every file that was captured, as it was then.
+pub(super) type AllKnown = BTreeMap<Place, Known>;
+
+/// A file as it was captured last.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub fingerprint: Fingerprint,
+    pub digest: Digest,
+    /// The number of the listing that found it last, and in the lowest bit whether it is racy: one is kept for each file.
+    mark: u32,
+}
+
+impl Known {
+    /// A file that no listing found yet. `is_racy`: it was captured so soon after it was written that another write may
+    /// hide behind the same times.
+    pub(super) fn new(fingerprint: Fingerprint, digest: Digest, is_racy: bool) -> Self {
+        Self { fingerprint, digest, mark: u32::from(is_racy) }
+    }
+
+    /// Whether another write may hide behind the same times.
+    pub(super) fn is_racy(&self) -> bool {
+        self.mark & 1 == 1
+    }
+
+    /// Marks it as found by listing number `listing`.
+    pub(super) fn mark_found(&mut self, listing: u32) {
+        self.mark = listing << 1 | self.mark & 1;
+    }
+
+    /// Whether listing number `listing` found it.
+    pub(super) fn is_found(&self, listing: u32) -> bool {
+        self.mark >> 1 == listing
+    }
+}
+
+/// Reads the files of `pickup` below its first `roots` roots that were seen before, as far as their content `is_stored`.
+pub(super) fn read(
+    journal: &Journal,
+    pickup: &str,
+    roots: usize,
+    is_stored: impl Fn(&Digest) -> bool,
+) -> Result<AllKnown> {
+    journal.known(pickup, |file: KnownFile| {
+        let known = Known::new(file.fingerprint, file.digest, false);
+        (file.place.root < roots && is_stored(&file.digest)).then_some((file.place, known))
+    })
+}
+
+/// What is being read on a thread of its own, if anything is.
+#[derive(Default)]
+pub(super) struct Reading {
+    thread: Option<JoinHandle<Result<AllKnown>>>,
+    failed: Option<Error>,
+}
+
+impl Reading {
+    /// Begins to read what `pickup` knows below its first `roots` roots.
+    pub(super) fn begin(shared: &Arc<Shared>, pickup: &str, roots: usize) -> Result<Self> {
+        let (shared, pickup) = (shared.clone(), pickup.to_owned());
+        // Whether the store still has it is found out by recovery, before anything is deployed.
+        let read = move || read(&shared.reader()?, &pickup, roots, |_| true);
+        let thread = Builder::new().name("journal".into()).spawn(read);
+        let thread = thread.map_err(|error| Error::new(ErrorKind::Io, "start a thread").caused_by(error))?;
+        Ok(Self { thread: Some(thread), failed: None })
+    }
+
+    /// Waits until it is read, and puts it into `known`. A failure is told by [`end`](Self::end), and leaves `known` empty.
+    pub(super) fn arrive(&mut self, known: &mut AllKnown) {
+        let Some(thread) = self.thread.take() else { return };
+        match thread.join() {
+            Ok(Ok(read)) => *known = read,
+            Ok(Err(error)) => self.failed = Some(error),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// The same, at the latest now.
+    pub(super) fn end(&mut self, known: &mut AllKnown) -> Result<()> {
+        self.arrive(known);
+        self.failed.take().map_or(Ok(()), Err)
+    }
+}
