@@ -24,6 +24,7 @@
 //! tree. Paths are the file system's bytes, receipts JSON. No path of the state directory is stored, so it can be moved.
 
 mod brief;
+mod closed;
 mod content;
 mod deployment;
 pub mod history;
@@ -46,6 +47,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
+use self::closed::Closing;
 pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
 pub(crate) use self::state::GroupState;
 use self::state::IllegalTransition;
@@ -300,6 +302,10 @@ pub(crate) struct Journal {
     hook: Option<Hook>,
     /// The highest generation that a pickup ever used, where it is known.
     last_generations: HashMap<String, u64>,
+    /// Whether it was closed in order, and is used without having been checked.
+    is_unchecked: bool,
+    /// Of the one who writes. It is dropped after the connection.
+    closing: Option<Closing>,
 }
 
 impl Journal {
@@ -310,7 +316,26 @@ impl Journal {
             store: state_dir.join("store"),
             hook,
             last_generations: HashMap::new(),
+            is_unchecked: false,
+            closing: None,
         }
+    }
+
+    /// Whether it is to be checked later.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.is_unchecked
+    }
+
+    /// The next start is to check it before anything else.
+    pub(crate) fn doubt(&mut self) {
+        if let Some(closing) = &mut self.closing {
+            closing.is_doubted = true;
+        }
+    }
+
+    /// What is wrong with it, if anything is. Reads all of it.
+    pub(crate) fn damage(&self) -> Result<Option<String>> {
+        self.read(|view| schema::damage(view, schema::current()))
     }
 
     /// Runs `body` in one transaction, between the two calls of the hook.

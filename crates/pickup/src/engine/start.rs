@@ -30,6 +30,9 @@ use crate::source::watch::Watcher;
 /// How often the history is pruned and the content store is swept.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
+/// How long after its start an engine checks a journal that was closed in order.
+const CHECK_PAUSE: Duration = Duration::from_secs(60);
+
 /// An engine that is not started yet.
 pub struct Builder {
     pub(super) config: Config,
@@ -124,6 +127,7 @@ impl Builder {
         let (engine, followed) =
             started.map_err(|error| Error::new(ErrorKind::Cancelled, "start the engine").caused_by(error))??;
         tokio::spawn(upkeep(engine.0.shared.clone(), engine.0.end.clone(), keep_history));
+        tokio::spawn(check_journal(engine.0.shared.clone(), engine.0.end.clone()));
         if let Some(followed) = followed {
             tokio::spawn(followed.follow(Arc::downgrade(&engine.0), engine.0.end.clone()));
         }
@@ -241,6 +245,34 @@ fn lock(state_dir: &Path) -> Result<File> {
             Err(Error::new(ErrorKind::Busy, "use the state directory").at(state_dir).caused_by(why))
         }
         Err(std::fs::TryLockError::Error(error)) => Err(Error::io("lock", path, error)),
+    }
+}
+
+/// Checks a journal that was used without, once nobody waits for the start any more.
+async fn check_journal(shared: Arc<Shared>, end: CancellationToken) {
+    if !shared.journal().is_unchecked() {
+        return;
+    }
+    tokio::select! {
+        () = end.cancelled() => return,
+        () = tokio::time::sleep(CHECK_PAUSE) => {}
+    }
+    let check = move || {
+        let why = match shared.reader().and_then(|reader| reader.damage()) {
+            Ok(None) => return,
+            Ok(Some(why)) => why,
+            Err(error) => format!("cannot {error}"),
+        };
+        shared.journal().doubt();
+        let cause = format!(
+            "the journal seems to be damaged ({why}); the next start checks it and, if it is, sets it aside: what is in the \
+             pickup directories is deployed again then"
+        );
+        tracing::error!(cause);
+        shared.publish("", EventKind::Troubled { cause });
+    };
+    if let Err(panic) = tokio::task::spawn_blocking(check).await {
+        tracing::warn!(%panic, "cannot check the journal");
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::closed::{self, Closing};
 use super::{Attempt, Fault, Hook, Journal, Opened, schema};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 
@@ -45,7 +46,8 @@ impl Journal {
         let path = state_dir.join(FILE_NAME);
         create_private_dir(state_dir).doing("create", state_dir)?;
         let mut opened = Opened::Existing;
-        match look(&path)? {
+        let was_closed = closed::take_mark(&path);
+        match look(&path, was_closed)? {
             Found::Nothing => opened = Opened::New,
             Found::Sound { version } if version < schema::current() => {
                 opened = Opened::Migrated { from: u32::try_from(version).unwrap_or(u32::MAX) };
@@ -59,7 +61,10 @@ impl Journal {
         }
         make_private(&path).doing("make private", &path)?;
         let connection = connect(&path).map_err(|fault| fault.doing("open journal", &path))?;
-        Ok((Self::new(connection, state_dir, hook), opened))
+        let mut journal = Self::new(connection, state_dir, hook);
+        journal.is_unchecked = was_closed && opened == Opened::Existing;
+        journal.closing = Some(Closing::new(path));
+        Ok((journal, opened))
     }
 
     /// Opens the journal for reading, beside a daemon or without one; `None` if there is no journal.
@@ -86,8 +91,9 @@ impl Journal {
     }
 }
 
-/// Judges the file without changing it: a connection that may not write makes no checkpoint when it is closed.
-fn look(path: &Path) -> Result<Found> {
+/// Judges the file without changing it: a connection that may not write makes no checkpoint when it is closed. One that
+/// `was_closed` in order is not read.
+fn look(path: &Path, was_closed: bool) -> Result<Found> {
     if !exists(path)? {
         return Ok(Found::Nothing);
     }
@@ -96,6 +102,9 @@ fn look(path: &Path) -> Result<Found> {
         let version = schema::version(&connection)?;
         if version > schema::current() {
             return Ok(Found::Newer { version });
+        }
+        if was_closed && version == schema::current() {
+            return Ok(Found::Sound { version });
         }
         Ok(match schema::damage(&connection, version)? {
             Some(why) => Found::Damaged { why },
@@ -183,7 +192,7 @@ fn set_aside(path: &Path, now_ms: i64) -> Result<PathBuf> {
     Ok(target)
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     PathBuf::from(name)

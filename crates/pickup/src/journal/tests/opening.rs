@@ -73,6 +73,33 @@ fn a_damaged_journal_is_set_aside_and_a_fresh_one_made() {
 }
 
 #[test]
+fn a_journal_that_was_closed_in_order_is_checked_later() {
+    let end: [(fn(Journal, &Path), bool); 4] = [
+        (|journal, _| drop(journal), true),
+        // As a crash leaves it.
+        (|journal, _| std::mem::forget(journal), false),
+        (|mut journal, _| journal.doubt(), false),
+        (
+            |journal, dir| {
+                drop(journal);
+                let bytes = fs::read(dir.join("journal.db")).unwrap();
+                fs::write(dir.join("journal.db"), bytes).unwrap();
+            },
+            false,
+        ),
+    ];
+    for (number, (end, is_unchecked)) in end.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(open(dir.path()));
+        let journal = open(dir.path());
+        assert!(journal.is_unchecked());
+        assert_eq!(journal.damage().unwrap(), None);
+        end(journal, dir.path());
+        assert_eq!(open(dir.path()).is_unchecked(), is_unchecked, "end {number}");
+    }
+}
+
+#[test]
 fn two_journals_damaged_in_one_second_are_both_kept() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["journal.db.damaged-7", "journal.db.damaged-7.1"] {

@@ -1,0 +1,70 @@
+//! The mark of a journal that was closed in order. As long as nobody touched the file since, it is used before it is checked.
+//!
+//! A check reads all of the journal, and a start waits for that. What can damage a file that nobody writes to, a failing
+//! disk, is found by a check some time after the start.
+#![expect(clippy::disallowed_methods, reason = "this is the door to the journal's file")]
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::open::with_suffix;
+use crate::source::Fingerprint;
+
+/// So much older than it is a journal is made that is closed: each later write shows, also one in the same moment.
+const BACKDATED: Duration = Duration::from_secs(1);
+
+/// Takes the mark away; says whether there was one and the journal at `path` is still as it was then.
+pub(super) fn take_mark(path: &Path) -> bool {
+    let mark = mark(path);
+    let noted = fs::read(&mark).ok().and_then(|noted| serde_json::from_slice::<Fingerprint>(&noted).ok());
+    // One that stays would vouch for what is written from now on.
+    let is_taken = fs::remove_file(&mark).is_ok();
+    is_taken && noted.is_some() && noted == identity(path).ok() && !has_log(path)
+}
+
+/// Marks the journal as closed in order when it is dropped: after the connection.
+pub(super) struct Closing {
+    path: PathBuf,
+    /// Whether the next start is to check the journal in any case.
+    pub is_doubted: bool,
+}
+
+impl Closing {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, is_doubted: false }
+    }
+
+    fn mark(&self) -> io::Result<()> {
+        if has_log(&self.path) {
+            return Ok(()); // Somebody else reads: not all of it is in the file.
+        }
+        let file = File::open(&self.path)?;
+        file.set_modified(file.metadata()?.modified()? - BACKDATED)?;
+        drop(file);
+        fs::write(mark(&self.path), serde_json::to_vec(&identity(&self.path)?)?)
+    }
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        if !self.is_doubted {
+            // Without the mark the next start takes a little longer.
+            let _unmarked = self.mark();
+        }
+    }
+}
+
+fn mark(path: &Path) -> PathBuf {
+    path.with_extension("closed")
+}
+
+fn identity(path: &Path) -> io::Result<Fingerprint> {
+    fs::symlink_metadata(path).map(|metadata| Fingerprint::of(&metadata))
+}
+
+/// Whether writes lie beside the journal that are not in it yet.
+fn has_log(path: &Path) -> bool {
+    !matches!(fs::symlink_metadata(with_suffix(path, "-wal")), Err(error) if error.kind() == io::ErrorKind::NotFound)
+}
