@@ -76,6 +76,11 @@ impl Reading {
         Ok(Self { thread: Some(thread), failed: None })
     }
 
+    /// Whether nobody has to wait for it.
+    pub(super) fn is_over(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// Waits until it is read, and puts it into `known`. A failure is told by [`end`](Self::end), and leaves `known` empty.
     pub(super) fn arrive(&mut self, known: &mut AllKnown) {
         let Some(thread) = self.thread.take() else { return };

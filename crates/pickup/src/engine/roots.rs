@@ -22,6 +22,9 @@ use crate::source::{Fingerprint, Hint, Place};
 /// A listing of so many files was made a moment ago when the last of them is looked at.
 const FRESH_MAX: usize = 1024;
 
+/// So many files of a listing may wait until what is known of them is read.
+const HELD_MAX: usize = 1 << 16;
+
 /// Takes out of what a directory was found to hold what is known and did not change.
 type SiftKnown<'a> = &'a mut dyn FnMut(&mut AllKnown, &UnitPath, &mut Vec<Found>);
 
@@ -232,12 +235,22 @@ impl Pickup {
         let (recursive, symlinks) = (self.config.recursive, self.config.symlinks);
         let tree = Tree { root: &real, index: place.root, recursive, symlinks };
         let (known, reading) = (&mut self.known, &mut self.reading);
-        let mut sift = |directory: &UnitPath, found: &mut Vec<Found>| {
+        let (mut held, mut held_count) = (Vec::new(), 0);
+        let mut sift_or_hold = |directory: &UnitPath, found: &mut Vec<Found>| {
+            // At the start, what is known may still be read: the listing need not wait.
+            if !reading.is_over() && held_count + found.len() <= HELD_MAX {
+                held_count += found.len();
+                return held.push((directory.clone(), std::mem::take(found)));
+            }
             reading.arrive(known);
             sift(known, directory, found);
         };
-        let walked = walk(&tree, &place.path, &mut self.rules, &mut stand_watch, &mut sift);
-        self.reading.arrive(&mut self.known);
+        let mut walked = walk(&tree, &place.path, &mut self.rules, &mut stand_watch, &mut sift_or_hold);
+        reading.arrive(known);
+        for (directory, mut found) in held {
+            sift(known, &directory, &mut found);
+            walked.files.extend(found.into_iter().map(|found| found.listed(&directory)));
+        }
         if let Some(reason) = limit {
             let directories = self.roots[place.root].unwatched.len();
             tracing::warn!(

@@ -164,6 +164,13 @@ impl Rules {
             && self.ignored(root, path, is_dir).is_none()
     }
 
+    /// The same for an entry of a directory that is looked into itself: nothing above it is asked about again.
+    pub(crate) fn takes_entry(&self, root: usize, path: &Path, is_dir: bool) -> bool {
+        !self.is_too_deep(path, is_dir)
+            && (is_dir || self.patterns.is_match(path))
+            && self.own_rule(root, path, is_dir).is_none()
+    }
+
     fn is_too_deep(&self, path: &Path, is_dir: bool) -> bool {
         !self.recursive && path.components().nth(usize::from(!is_dir)).is_some()
     }

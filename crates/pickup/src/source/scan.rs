@@ -124,6 +124,13 @@ pub(crate) struct Found {
     pub fingerprint: Option<Fingerprint>,
 }
 
+impl Found {
+    /// The same by its path; `directory` is where it was found.
+    pub(crate) fn listed(self, directory: &UnitPath) -> Listed {
+        Listed { path: directory.join(self.name), fingerprint: self.fingerprint }
+    }
+}
+
 /// Takes out of what a directory was found to hold, sorted by name, what is known to be as it was.
 pub(crate) type Sift<'a> = &'a mut dyn FnMut(&UnitPath, &mut Vec<Found>);
 
@@ -217,7 +224,7 @@ fn take_in(
             EntryKind::Symlink => leads_to_directory(tree, &path),
             EntryKind::File | EntryKind::Other => false,
         };
-        if !rules.takes(tree.index, &path, is_directory) {
+        if !rules.takes_entry(tree.index, &path, is_directory) {
             walked.ignored_count += 1;
         } else if !is_directory {
             let fingerprint = match entry.kind {
@@ -239,8 +246,7 @@ fn take_in(
     }
     walked.listed_count += found.len();
     sift(directory, &mut found);
-    let listed = |Found { name, fingerprint }| Listed { path: directory.join(name), fingerprint };
-    walked.files.extend(found.into_iter().map(listed));
+    walked.files.extend(found.into_iter().map(|found| found.listed(directory)));
     if is_listed {
         walked.directories.push(directory.clone());
     }

@@ -65,6 +65,33 @@ fn a_listing_is_sorted_and_tells_kinds() {
 }
 
 #[test]
+fn many_directories_are_watched_before_they_are_listed_and_taken_in_order() {
+    let case = Case::new(&[]);
+    let names: Vec<String> = (0..1500).map(|number| format!("d{number:04}")).collect();
+    names.iter().for_each(|name| fs::create_dir(case.root.join(name)).unwrap());
+    let walked = case.walk_from("", &mut |directories| {
+        for directory in directories {
+            fs::write(case.root.join(directory.as_path()).join("late"), "").unwrap();
+        }
+    });
+    let found: Vec<String> = names.iter().map(|name| format!("{name}/late")).collect();
+    assert_eq!(files(&walked)[1..], found);
+    assert_eq!(texts(&walked.directories)[1..], names);
+}
+
+#[test]
+#[should_panic(expected = "no more")]
+fn a_walk_that_panics_leaves_no_thread_waiting() {
+    let case = Case::new(&[]);
+    (0..100).for_each(|number| fs::create_dir(case.root.join(number.to_string())).unwrap());
+    let mut levels = 0;
+    case.walk_from("", &mut |_| {
+        levels += 1;
+        assert!(levels < 2, "no more");
+    });
+}
+
+#[test]
 fn each_level_is_named_before_it_is_listed() {
     let case = Case::new(&["a/b/c/x", "d/y", "z"]);
     let mut levels = Vec::new();
