@@ -298,14 +298,12 @@ pub(crate) struct Journal {
     connection: Connection,
     path: PathBuf,
     /// `<state_dir>/store`, for the paths of captured files.
-    store: PathBuf,
+    store: Box<Path>,
     hook: Option<Hook>,
     /// The highest generation that a pickup ever used, where it is known.
     last_generations: HashMap<String, u64>,
-    /// Whether it was closed in order, and is used without having been checked.
-    is_unchecked: bool,
     /// Of the one who writes. It is dropped after the connection.
-    closing: Option<Closing>,
+    closing: Option<Box<Closing>>,
 }
 
 impl Journal {
@@ -313,17 +311,16 @@ impl Journal {
         Self {
             connection,
             path: state_dir.join(open::FILE_NAME),
-            store: state_dir.join("store"),
+            store: state_dir.join("store").into(),
             hook,
             last_generations: HashMap::new(),
-            is_unchecked: false,
             closing: None,
         }
     }
 
     /// Whether it is to be checked later.
     pub(crate) fn is_unchecked(&self) -> bool {
-        self.is_unchecked
+        self.closing.as_ref().is_some_and(|closing| closing.is_unchecked)
     }
 
     /// The next start is to check it before anything else.

@@ -29,7 +29,7 @@ pub(crate) struct Place {
 ///
 /// Packed, because one is kept for each file that is watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[repr(packed(4))]
+#[repr(C, packed(4))]
 pub(crate) struct Fingerprint {
     pub dev: u64,
     pub ino: u64,

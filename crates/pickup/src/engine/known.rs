@@ -1,6 +1,8 @@
 //! The files that were captured, and reading what the journal has of them while the first listing is made.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
@@ -8,6 +10,8 @@ use super::shared::Shared;
 use crate::capture::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::journal::{Journal, KnownFile};
+use crate::path::UnitPath;
+use crate::source::scan::Found;
 use crate::source::{Fingerprint, Place};
 
 /// Every file that was captured, as it was then.
@@ -56,6 +60,44 @@ pub(super) fn read(
         let known = Known::new(file.fingerprint, file.digest, false);
         (file.place.root < roots && is_stored(&file.digest)).then_some((file.place, known))
     })
+}
+
+/// Takes out of what a directory holds what is as it is known to be, and marks all that is known with the number of the
+/// listing. Both are sorted, so that it is one way through both.
+pub(super) fn sift(known: &mut AllKnown, root: usize, listing: u32, directory: &UnitPath, found: &mut Vec<Found>) {
+    let Some(first) = found.first().map(|first| first.name.clone()) else { return };
+    let from = |name: &OsStr| Place { root, path: directory.join(name) }..;
+    let mut next = known.range_mut(from(&first)).peekable();
+    let mut rest = Vec::with_capacity(found.len());
+    for one in found.drain(..) {
+        let mut is_same = false;
+        loop {
+            let order = match next.peek() {
+                Some((place, _)) if place.root == root => place.path.compare_entry(directory, &one.name),
+                Some(_) | None => Some(Ordering::Greater),
+            };
+            match order {
+                // All of a directory lies in between.
+                None => {
+                    drop(next);
+                    next = known.range_mut(from(&one.name)).peekable();
+                }
+                Some(Ordering::Less) => drop(next.next()),
+                Some(Ordering::Equal) => {
+                    if let Some((_, known)) = next.next() {
+                        known.mark_found(listing);
+                        is_same = !known.is_racy() && one.fingerprint == Some(known.fingerprint);
+                    }
+                    break;
+                }
+                Some(Ordering::Greater) => break,
+            }
+        }
+        if !is_same {
+            rest.push(one);
+        }
+    }
+    *found = rest;
 }
 
 /// What is being read on a thread of its own, if anything is.

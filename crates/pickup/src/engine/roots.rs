@@ -1,12 +1,10 @@
 //! The roots of one pickup: where they are, whether they are there, and listing what is in them.
 
-use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::known::{AllKnown, Known};
+use super::known::{AllKnown, Known, sift};
 use super::links;
 use super::pickup::{Pickup, Root, RootState};
 use crate::change::gather::Noted;
@@ -337,44 +335,6 @@ impl Pickup {
             }
         }
     }
-}
-
-/// Takes out of what a directory holds what is as it is known to be, and marks all that is known with the number of the
-/// listing. Both are sorted, so that it is one way through both.
-fn sift(known: &mut AllKnown, root: usize, listing: u32, directory: &UnitPath, found: &mut Vec<Found>) {
-    let Some(first) = found.first().map(|first| first.name.clone()) else { return };
-    let from = |name: &OsStr| Place { root, path: directory.join(name) }..;
-    let mut next = known.range_mut(from(&first)).peekable();
-    let mut rest = Vec::with_capacity(found.len());
-    for one in found.drain(..) {
-        let mut is_same = false;
-        loop {
-            let order = match next.peek() {
-                Some((place, _)) if place.root == root => place.path.compare_entry(directory, &one.name),
-                Some(_) | None => Some(Ordering::Greater),
-            };
-            match order {
-                // All of a directory lies in between.
-                None => {
-                    drop(next);
-                    next = known.range_mut(from(&one.name)).peekable();
-                }
-                Some(Ordering::Less) => drop(next.next()),
-                Some(Ordering::Equal) => {
-                    if let Some((_, known)) = next.next() {
-                        known.mark_found(listing);
-                        is_same = !known.is_racy() && one.fingerprint == Some(known.fingerprint);
-                    }
-                    break;
-                }
-                Some(Ordering::Greater) => break,
-            }
-        }
-        if !is_same {
-            rest.push(one);
-        }
-    }
-    *found = rest;
 }
 
 /// The fingerprint behind the name, symlinks followed; whether they may be is the look's business.

@@ -26,16 +26,14 @@ pub(super) fn take_mark(path: &Path) -> bool {
 
 /// Marks the journal as closed in order when it is dropped: after the connection.
 pub(super) struct Closing {
-    path: PathBuf,
+    pub path: PathBuf,
+    /// Whether it was closed in order before, and is used without having been checked.
+    pub is_unchecked: bool,
     /// Whether the next start is to check the journal in any case.
     pub is_doubted: bool,
 }
 
 impl Closing {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, is_doubted: false }
-    }
-
     fn mark(&self) -> io::Result<()> {
         if has_log(&self.path) {
             return Ok(()); // Somebody else reads: not all of it is in the file.

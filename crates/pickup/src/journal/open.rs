@@ -62,8 +62,8 @@ impl Journal {
         make_private(&path).doing("make private", &path)?;
         let connection = connect(&path).map_err(|fault| fault.doing("open journal", &path))?;
         let mut journal = Self::new(connection, state_dir, hook);
-        journal.is_unchecked = was_closed && opened == Opened::Existing;
-        journal.closing = Some(Closing::new(path));
+        let is_unchecked = was_closed && opened == Opened::Existing;
+        journal.closing = Some(Box::new(Closing { path, is_unchecked, is_doubted: false }));
         Ok((journal, opened))
     }
 

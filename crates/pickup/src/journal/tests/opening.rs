@@ -72,9 +72,11 @@ fn a_damaged_journal_is_set_aside_and_a_fresh_one_made() {
     }
 }
 
+type End = fn(Journal, &Path);
+
 #[test]
 fn a_journal_that_was_closed_in_order_is_checked_later() {
-    let end: [(fn(Journal, &Path), bool); 4] = [
+    let ends: [(End, bool); 4] = [
         (|journal, _| drop(journal), true),
         // As a crash leaves it.
         (|journal, _| std::mem::forget(journal), false),
@@ -88,7 +90,7 @@ fn a_journal_that_was_closed_in_order_is_checked_later() {
             false,
         ),
     ];
-    for (number, (end, is_unchecked)) in end.into_iter().enumerate() {
+    for (number, (end, is_unchecked)) in ends.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
         drop(open(dir.path()));
         let journal = open(dir.path());
