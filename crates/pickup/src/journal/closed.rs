@@ -5,7 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door to the journal's file")]
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,7 +41,11 @@ impl Closing {
         let file = File::open(&self.path)?;
         file.set_modified(file.metadata()?.modified()? - BACKDATED)?;
         drop(file);
-        fs::write(mark(&self.path), serde_json::to_vec(&identity(&self.path)?)?)
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        options.open(mark(&self.path))?.write_all(&serde_json::to_vec(&identity(&self.path)?)?)
     }
 }
 
