@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -68,6 +69,8 @@ pub(super) struct Source {
     pub(super) depth: u32,
     pub(super) state: Mutex<State>,
     pub(super) asked: Notify,
+    /// How often in a row a survey had no answer for it.
+    pub(super) unanswered: AtomicU32,
     /// The remote itself, if it is on this machine.
     pub(super) remote: Arc<Mutex<Remote>>,
     /// Cancelled when nobody follows it any more.
@@ -136,7 +139,8 @@ impl Following {
 impl Source {
     pub(super) fn new(access: Access, repository: PathBuf, shape: Shape, depth: u32) -> Self {
         let (state, asked, over) = (Mutex::default(), Notify::new(), CancellationToken::new());
-        Self { access, repository, shape, depth, state, asked, remote: Arc::default(), over }
+        let (unanswered, remote) = (AtomicU32::new(0), Arc::default());
+        Self { access, repository, shape, depth, state, asked, unanswered, remote, over }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
