@@ -157,7 +157,10 @@ impl Source {
     /// That the clone is where the remote was when it was last asked.
     fn expect_still(&self, wanted: &mut [Wanted], last: &[Found]) -> Option<()> {
         // Without an address the clone's own is asked, which may have changed.
-        let here = peek::at_rest(&self.repository).filter(|_| !self.access.url.expose().is_empty())?;
+        if self.access.url.expose().is_empty() {
+            return None;
+        }
+        let here = self.clone.lock().unwrap_or_else(PoisonError::into_inner).at_rest(&self.repository)?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.reference.is_none()) {
             wanted.reference = Some(here.followed.clone()?);
         }

@@ -89,8 +89,10 @@ fn serve(request: &Request, output: &mut impl Write) -> io::Result<bool> {
 }
 
 fn say(output: &mut impl Write, message: &Message) -> io::Result<()> {
-    serde_json::to_writer(&mut *output, message)?;
-    output.write_all(b"\n")?;
+    // At once: whoever waits for it wakes up once.
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    output.write_all(&line)?;
     output.flush()
 }
 

@@ -26,8 +26,8 @@ const LOOKS_MAX: usize = 10_000;
 /// Those who ask so close together ask together.
 const GATHERING: Duration = Duration::from_millis(2);
 
-/// How many remotes of one host are asked at once. It is half of what `git daemon` serves.
-const CALLS_MAX: usize = 16;
+/// How many remotes of one host are asked for with one request: a slow one keeps no more than these waiting.
+const CALLS_MAX: usize = 32;
 
 /// How long a survey may take, with names that are slow to be found.
 const SURVEY_MAX: Duration = Duration::from_secs(10);

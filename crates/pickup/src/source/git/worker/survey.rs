@@ -21,6 +21,9 @@ use crate::source::git::transport::RemoteRef;
 /// How long all of them are waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many are spoken to at once: `git daemon` lets five wait at its door, and who is turned away waits a second.
+const TALKS_MAX: usize = 4;
+
 /// Answers that come so close together are read at once: waking up costs more than reading.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -35,31 +38,38 @@ pub(super) fn survey(calls: &[Call]) -> Vec<Option<Vec<Found>>> {
     let until = Instant::now() + PATIENCE;
     let mut found = vec![None; calls.len()];
     let mut known = BTreeMap::new();
-    let begin = |(at, call): (usize, &Call)| Some((at, Talk::begin(call, &mut known)?));
-    let mut talks: Vec<(usize, Talk)> = calls.iter().enumerate().filter_map(begin).collect();
+    let mut left = calls.iter().enumerate();
+    let mut talks: Vec<(usize, Talk)> = Vec::new();
     let mut buffer = vec![0; READ];
-    while !talks.is_empty() && wait(&talks, until) {
-        talks.retain_mut(|(at, talk)| match talk.go_on(&mut buffer) {
-            Step::Waits => true,
-            Step::Failed => false,
-            Step::Answered => {
+    loop {
+        let begin = |(at, call)| Some((at, Talk::begin(call, &mut known)?));
+        let free = TALKS_MAX - talks.len();
+        talks.extend(left.by_ref().filter_map(begin).take(free));
+        let Some(ready) = (!talks.is_empty()).then(|| wait(&talks, until)).flatten() else { return found };
+        let mut ready = ready.into_iter();
+        talks.retain_mut(|(at, talk)| match ready.next().unwrap_or(true).then(|| talk.go_on(&mut buffer)) {
+            None | Some(Step::Waits) => true,
+            Some(Step::Failed) => false,
+            Some(Step::Answered) => {
                 found[*at] = announced(&talk.answer).map(|refs| among(&refs, &calls[*at].wanted));
                 false
             }
         });
-        if !talks.is_empty() {
+        if !talks.is_empty() || left.len() > 0 {
             std::thread::sleep(PAUSE);
         }
     }
-    found
 }
 
-/// Until one of them can go on; `false` when it is too late.
-fn wait(talks: &[(usize, Talk)], until: Instant) -> bool {
+/// Waits until some of them can go on, and says which; `None` when it is too late.
+fn wait(talks: &[(usize, Talk)], until: Instant) -> Option<Vec<bool>> {
     let left = until.saturating_duration_since(Instant::now());
     let mut polled: Vec<PollFd<'_>> = talks.iter().map(|(_, talk)| PollFd::new(&talk.to, talk.awaited())).collect();
     let timeout = Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(0), tv_nsec: left.subsec_nanos().into() };
-    matches!(poll(&mut polled, Some(&timeout)), Ok(1..) | Err(Errno::INTR))
+    match poll(&mut polled, Some(&timeout)) {
+        Ok(1..) | Err(Errno::INTR) => Some(polled.iter().map(|polled| !polled.revents().is_empty()).collect()),
+        Ok(0) | Err(_) => None,
+    }
 }
 
 /// A conversation with one remote.

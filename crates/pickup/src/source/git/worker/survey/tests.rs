@@ -110,7 +110,7 @@ fn another_address_of_a_host_is_tried() {
     let (until, mut buffer) = (Instant::now() + PATIENCE, vec![0; READ]);
     let mut talks = vec![(0, talk)];
     loop {
-        assert!(wait(&talks, until));
+        assert!(wait(&talks, until).is_some());
         talk = talks.pop().unwrap().1;
         match talk.go_on(&mut buffer) {
             Step::Waits => talks.push((0, talk)),
@@ -147,4 +147,13 @@ fn only_plain_addresses_are_surveyed() {
         let place = place.map(|(host, port, path)| (host.to_owned(), port, path.to_owned()));
         assert_eq!(found, place, "{url}");
     }
+}
+
+#[test]
+fn more_than_are_spoken_to_at_once_are_all_asked() {
+    let count = 3 * TALKS_MAX - 1;
+    let (port, asked) = server(vec![vec![usual()]; count]);
+    let calls: Vec<_> = (0..count).map(|number| call(port, &format!("/{number}"), &[None])).collect();
+    assert_eq!(survey(&calls), vec![Some(vec![at(ONE, "main", true)]); count]);
+    assert_eq!(asked.join().unwrap().len(), count);
 }
