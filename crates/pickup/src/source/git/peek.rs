@@ -40,11 +40,11 @@ impl Opened {
             return None;
         }
         let head = repository.find_reference("HEAD").ok()?;
-        let commit = match head.symbolic_target().ok()? {
-            Some(branch) => repository.find_reference(branch).ok()?.target()?,
-            None => head.target()?,
+        let (commit, followed) = match head.symbolic_target().ok()? {
+            Some(branch) => (repository.find_reference(branch).ok()?.target()?, followed(repository, branch)),
+            None => (head.target()?, None),
         };
-        Some(AtRest { followed: followed(repository), commit: commit.to_string() })
+        Some(AtRest { followed, commit: commit.to_string() })
     }
 
     fn open(&mut self, path: &Path) -> Option<&Repository> {
@@ -104,18 +104,18 @@ pub(crate) fn checked_out(clone: &Path) -> Result<Option<String>, Failure> {
             format!("follow {}: no branch is checked out there; check one out, or set git_ref", clone.display());
         return Err(Failure { kind: FailureKind::Refused, message });
     }
-    Ok(followed(&repository))
+    let head = repository.find_reference("HEAD").ok();
+    let branch = head.as_ref().and_then(|head| head.symbolic_target().ok().flatten());
+    Ok(branch.and_then(|branch| followed(&repository, branch)))
 }
 
-/// The branch at the remote that the one checked out follows.
-fn followed(repository: &Repository) -> Option<String> {
-    let head = repository.find_reference("HEAD").ok()?;
-    let branch = head.symbolic_target().ok().flatten()?.to_owned();
+/// The branch at the remote that a branch follows.
+fn followed(repository: &Repository, branch: &str) -> Option<String> {
     let upstream = repository.config().ok().and_then(|config| {
         let key = format!("branch.{}.merge", branch.strip_prefix("refs/heads/")?);
         config.get_string(&key).ok()
     });
-    upstream.unwrap_or(branch).strip_prefix("refs/heads/").map(str::to_owned)
+    upstream.as_deref().unwrap_or(branch).strip_prefix("refs/heads/").map(str::to_owned)
 }
 
 /// A clone in which nothing of ours is under way.

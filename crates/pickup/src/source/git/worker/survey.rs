@@ -45,7 +45,11 @@ pub(super) fn survey(calls: &[Call]) -> Vec<Option<Vec<Found>>> {
         let begin = |(at, call)| Some((at, Talk::begin(call, &mut known)?));
         let free = TALKS_MAX - talks.len();
         talks.extend(left.by_ref().filter_map(begin).take(free));
-        let Some(ready) = (!talks.is_empty()).then(|| wait(&talks, until)).flatten() else { return found };
+        if talks.is_empty() {
+            return found;
+        }
+        std::thread::sleep(PAUSE);
+        let Some(ready) = wait(&talks, until) else { return found };
         let mut ready = ready.into_iter();
         talks.retain_mut(|(at, talk)| match ready.next().unwrap_or(true).then(|| talk.go_on(&mut buffer)) {
             None | Some(Step::Waits) => true,
@@ -55,9 +59,6 @@ pub(super) fn survey(calls: &[Call]) -> Vec<Option<Vec<Found>>> {
                 false
             }
         });
-        if !talks.is_empty() || left.len() > 0 {
-            std::thread::sleep(PAUSE);
-        }
     }
 }
 
