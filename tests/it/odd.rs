@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use rustix::fs::{CWD, FileType, Mode};
+use rustix::fs::{CWD, FileType, Mode, RenameFlags, renameat_with};
 
 use crate::daemon::Daemon;
 use crate::program::program;
@@ -79,6 +79,56 @@ fn an_oddity_that_takes_the_place_of_a_file_and_goes_again_stops_nothing() {
     daemon.wait_deployed("f", 2);
     daemon.sync();
     assert_eq!(sandbox.read("deployed/p/f").as_deref(), Some("two"));
+}
+
+/// What was a file is a directory, and the other way about: by three renames, and by one that exchanges them.
+fn take_each_others_place(keys: &str) {
+    let sandbox = Sandbox::new().keys(keys).file("in/f", "one").file("in/d/e/x", "two").file("in/d/y", "three");
+    let daemon = sandbox.daemon();
+    let is_live = |what: &str| {
+        let answer = daemon.sync();
+        assert!(answer.status.success(), "{keys} {what}: {answer:?}\n{}", daemon.said());
+        assert_eq!(sandbox.deployed(), sandbox.tree("in"), "{keys} {what}\n{}", daemon.said());
+    };
+    is_live("at first");
+    let exchange = || {
+        renameat_with(CWD, sandbox.path("in/f"), CWD, sandbox.path("in/d"), RenameFlags::EXCHANGE).expect("exchange");
+    };
+    let by_turns = || {
+        sandbox.rename("in/f", "aside");
+        sandbox.rename("in/d", "in/f");
+        sandbox.rename("aside", "in/d");
+    };
+    for is_frozen in [false, true] {
+        let swaps: [(&str, &dyn Fn()); 2] = [("exchanged", &exchange), ("renamed by turns", &by_turns)];
+        for (what, swap) in swaps {
+            // Frozen, the daemon hears of all of it at once.
+            if is_frozen {
+                daemon.freeze();
+            }
+            swap();
+            if is_frozen {
+                daemon.thaw();
+            }
+            is_live(&format!("{what}, frozen: {is_frozen}"));
+        }
+    }
+    assert_eq!(sandbox.read("in/f").as_deref(), Some("one"));
+    daemon.freeze();
+    sandbox.remove("in/f");
+    sandbox.write("in/f/a/z", "four");
+    sandbox.remove_all("in/d");
+    sandbox.write("in/d", "five");
+    daemon.thaw();
+    is_live("made anew");
+    let said = daemon.stop();
+    assert!(!said.contains("\"ERROR\"") && !said.contains("lost"), "{said}");
+}
+
+#[test]
+fn a_file_and_a_directory_take_each_others_place() {
+    take_each_others_place("");
+    take_each_others_place("unit = \"directory\"\nsettle = \"200ms\"");
 }
 
 #[test]

@@ -11,6 +11,9 @@ mod tests;
 /// What stands in a text where a secret was.
 const HIDDEN: &str = "***";
 
+/// Where `git daemon` listens.
+const GIT_PORT: u16 = 9418;
+
 /// Secrets shorter than this are not searched for in texts: they would be found everywhere.
 const SECRET_LENGTH_MIN: usize = 4;
 
@@ -57,6 +60,15 @@ enum Form<'a> {
         path: &'a str,
     },
     Path(&'a str),
+}
+
+/// How `git://` is spoken, where the address has nothing in it that could be meant in two ways.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlainPlace {
+    pub host: String,
+    pub port: u16,
+    /// With its first slash.
+    pub path: String,
 }
 
 /// How ssh is told where to go.
@@ -200,6 +212,17 @@ impl GitUrl {
             }
             Form::Url { .. } | Form::Path(_) => None,
         }
+    }
+
+    /// Where `git://` is to go; `None` for an address with escapes, a user, a home directory or an address in brackets.
+    pub(crate) fn plain_place(&self) -> Option<PlainPlace> {
+        let Form::Url { scheme, userinfo: None, host, rest } = self.form() else { return None };
+        let (host, port) = split_port(host);
+        let is_plain = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._/".contains(&b));
+        let path = rest.strip_prefix('/').filter(|path| !path.is_empty())?;
+        let is_git = scheme_of(scheme) == Some(Scheme::Git) && self.check().is_ok() && is_plain(host) && is_plain(path);
+        let port = port.map_or(Some(GIT_PORT), |port| port.parse().ok())?;
+        is_git.then(|| PlainPlace { host: host.to_owned(), port, path: rest.to_owned() })
     }
 
     fn form(&self) -> Form<'_> {

@@ -1,6 +1,7 @@
 //! Stages 1 to 3 of one pickup: a hint or a listing, a look, a verdict, a capture.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -256,6 +257,7 @@ impl Pickup {
                 let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
                 self.known.insert(place.clone(), Known::new(fingerprint, file.digest, is_racy));
                 self.unsaved.insert(place.clone());
+                self.gone_under(now, &place);
                 self.captured(now, place, fingerprint, file.digest, hint, known);
                 if self.owed.is_recorded() && self.pause_until.is_none() {
                     self.healed();
@@ -344,10 +346,21 @@ impl Pickup {
         }
     }
 
+    /// A file is at `place`. What is known below it was in a directory that had the name before, and must be out of the
+    /// way first; the event that tells of it may still be under way.
+    fn gone_under(&mut self, now: Instant, place: &Place) {
+        let is_under = |path: &UnitPath| *path != place.path && path.starts_with(&place.path);
+        let next = self.known.range((Bound::Excluded(place), Bound::Unbounded)).next();
+        if next.is_some_and(|(next, _)| next.root == place.root && is_under(&next.path)) {
+            self.gone(now, place, true, is_under);
+        }
+    }
+
     fn gone(&mut self, now: Instant, place: &Place, was_seen: bool, is_gone: impl Fn(&UnitPath) -> bool) {
+        let within = |candidate: &&Place| candidate.root == place.root && candidate.path.starts_with(&place.path);
         let below = |candidate: &Place| candidate.root == place.root && is_gone(&candidate.path);
-        let known: Vec<Place> =
-            self.known.range(place.clone()..).map(|(known, _)| known.clone()).take_while(below).collect();
+        let known = self.known.range(place.clone()..).map(|(known, _)| known).take_while(within);
+        let known: Vec<Place> = known.filter(|known| below(known)).cloned().collect();
         let pending: Vec<Place> =
             self.settle.pending().map(|(pending, _)| pending.clone()).filter(|pending| below(pending)).collect();
         for pending in pending {
@@ -355,7 +368,8 @@ impl Pickup {
             // A change set may wait for it.
             self.gathering.note(now, self.unit_of(&pending.path), Noted::Gone);
         }
-        let unseen: Vec<Place> = self.unseen.range(place.clone()..).take_while(|place| below(place)).cloned().collect();
+        let unseen = self.unseen.range(place.clone()..).take_while(within).filter(|unseen| below(unseen));
+        let unseen: Vec<Place> = unseen.cloned().collect();
         for unseen in &unseen {
             self.unseen.remove(unseen);
         }

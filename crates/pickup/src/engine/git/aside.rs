@@ -98,7 +98,9 @@ impl Pickup {
                 found.into_iter().next().ok_or_else(none)
             }
             Reply::Failed(failure) => Err(failure),
-            Reply::Advanced | Reply::Exported | Reply::Repacked => Err(broken(&"the git worker answers nonsense")),
+            Reply::Surveyed { .. } | Reply::Advanced | Reply::Exported | Reply::Repacked => {
+                Err(broken(&"the git worker answers nonsense"))
+            }
         }
     }
 }

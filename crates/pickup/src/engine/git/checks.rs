@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::super::shared::Shared;
 use super::source::{Checked, Failed, Source};
 use crate::config::GitTransport;
 use crate::source::git::peek;
-use crate::source::git::worker::{Check, Failure, FailureKind, Found, Progress, Reply, Request, Shape, Wanted};
+use crate::source::git::worker::{Call, Check, Failure, FailureKind, Found, Progress, Reply, Request, Shape, Wanted};
 
 /// The interval of retries where no timer was asked for.
 pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(30);
@@ -21,37 +22,50 @@ const REFUSED_PAUSE_MIN: Duration = Duration::from_secs(60);
 const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(3600);
 /// The first pause where somebody else is at work in the repository.
 const BUSY_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// How often a survey may have no answer for a remote before it is asked alone for good.
+const UNANSWERED_MAX: u32 = 3;
+/// Checks fall due at multiples of this: those that fall close together are done together.
+const STEP: Duration = Duration::from_millis(100);
 /// How many packs a mirror may have before they are made one.
 const PACKS_MAX: usize = 20;
 
 impl Source {
     /// Asks the remote once and tells everybody.
     pub(super) async fn check(self: &Arc<Self>, shared: &Arc<Shared>) {
-        let (asks, wanted, timeout) = {
-            let state = self.state();
-            let wanted = state.wanted();
-            let timeout = state.followers.values().map(|follower| follower.wish.timeout).max();
-            (state.asks, wanted, timeout.unwrap_or(RETRY_INTERVAL))
-        };
-        let (result, is_quiet) = match self.peek(shared, &wanted, timeout).await {
-            Some(still) => (still, true),
+        let (mut asks, mut wanted, timeout) = self.question();
+        let (result, permit) = match self.peek(shared, &wanted, timeout).await {
+            Some(still) => (still, None),
             None => {
+                let permit = tokio::select! {
+                    () = self.over.cancelled() => return,
+                    permit = shared.git.permits.acquire() => permit,
+                };
+                // Who asked meanwhile is answered as well.
+                let timeout;
+                (asks, wanted, timeout) = self.question();
                 self.state().seen.checking = Some("asking the remote".into());
                 let asked = tokio::time::timeout(timeout, self.ask_remote(shared, &wanted, timeout)).await;
                 let result = asked.unwrap_or_else(|_| {
                     let message = format!("finish within {} s", timeout.as_secs());
                     Err(Failure { kind: FailureKind::Timeout, message })
                 });
-                (result, false)
+                (result, Some(permit))
             }
         };
         if self.is_over() {
             return;
         }
         let moved = self.tell(shared, asks, &wanted, result);
-        if moved && !is_quiet && self.shape == Shape::Mirror {
+        if moved && permit.is_some() && self.shape == Shape::Mirror {
             self.keep_small(shared, timeout).await;
         }
+    }
+
+    /// How many checks were asked for so far, what is wanted, and how long an answer may take.
+    fn question(&self) -> (u64, Vec<Wanted>, Duration) {
+        let state = self.state();
+        let timeout = state.followers.values().map(|follower| follower.wish.timeout).max();
+        (state.asks, state.wanted(), timeout.unwrap_or(RETRY_INTERVAL))
     }
 
     /// What a look at the remote tells, if that is enough: nothing has moved, or it cannot be asked.
@@ -88,6 +102,7 @@ impl Source {
         wanted: Vec<Wanted>,
         last: Vec<Found>,
     ) -> Option<Vec<Found>> {
+        let _permit = shared.git.permits.acquire().await.ok()?;
         let clone = (self.shape == Shape::Clone).then(|| self.repository.clone());
         let known = self.remote.clone();
         let peek = move || {
@@ -114,16 +129,38 @@ impl Source {
             Shape::Mirror => {}
             Shape::Clone => self.expect_still(&mut wanted, &last)?,
         }
+        if let Some(found) = self.survey(shared, &wanted).await {
+            return (found == last).then_some(Ok(last));
+        }
+        let _permit = shared.git.permits.acquire().await.ok()?;
         match shared.git.standing.look(self.access.clone(), wanted, timeout, &self.over).await {
             Ok(found) => (found == last).then_some(Ok(last)),
             Err(failure) => Some(Err(failure)),
         }
     }
 
+    /// Together with others, if it is a remote that can be asked so.
+    async fn survey(&self, shared: &Shared, wanted: &[Wanted]) -> Option<Vec<Found>> {
+        let host = self.access.is_plain()?;
+        if self.unanswered.load(Ordering::Relaxed) >= UNANSWERED_MAX {
+            return None;
+        }
+        let call = Call { url: self.access.url.clone(), wanted: wanted.to_vec() };
+        let found = shared.git.standing.survey(host, call, &self.over).await;
+        match found {
+            Some(_) => self.unanswered.store(0, Ordering::Relaxed),
+            None => drop(self.unanswered.fetch_add(1, Ordering::Relaxed)),
+        }
+        found
+    }
+
     /// That the clone is where the remote was when it was last asked.
     fn expect_still(&self, wanted: &mut [Wanted], last: &[Found]) -> Option<()> {
         // Without an address the clone's own is asked, which may have changed.
-        let here = peek::at_rest(&self.repository).filter(|_| !self.access.url.expose().is_empty())?;
+        if self.access.url.expose().is_empty() {
+            return None;
+        }
+        let here = self.clone.lock().unwrap_or_else(PoisonError::into_inner).at_rest(&self.repository)?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.reference.is_none()) {
             wanted.reference = Some(here.followed.clone()?);
         }
@@ -241,7 +278,7 @@ impl Source {
                 if moved {
                     state.seen.last_moved = Some(now_ms);
                 }
-                state.due = state.interval().map(|interval| now + jittered(interval));
+                state.due = state.interval().map(|interval| now + in_step(now_ms, jittered(interval)));
             }
             Err(failure) => {
                 let attempts = state.failed.as_ref().map_or(0, |failed| failed.attempts) + 1;
@@ -282,12 +319,7 @@ pub(super) async fn run(shared: Arc<Shared>, source: Arc<Source>) {
                 () = wait => {}
             }
         }
-        let permit = tokio::select! {
-            () = source.over.cancelled() => return,
-            permit = shared.git.permits.acquire() => permit,
-        };
         source.check(&shared).await;
-        drop(permit);
         if source.is_over() {
             return;
         }
@@ -320,6 +352,13 @@ fn jittered(interval: Duration) -> Duration {
     let chance = RandomState::new().hash_one(()) % 2001;
     // 0.9 to 1.1.
     interval.mul_f64(0.9 + 0.0001 * f64::from(u32::try_from(chance).unwrap_or(1000)))
+}
+
+/// `pause` from `now_ms` on, ended early with a step, but for one that is hardly longer than that.
+fn in_step(now_ms: i64, pause: Duration) -> Duration {
+    let step = STEP.as_millis();
+    let end = u128::try_from(now_ms).unwrap_or(0) + pause.as_millis();
+    if pause < 5 * STEP { pause } else { pause.saturating_sub(Duration::from_millis((end % step) as u64)) }
 }
 
 fn described(progress: Progress) -> String {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -13,7 +14,7 @@ use super::super::pickup::Message;
 use super::super::shared::Shared;
 use super::checks::{RETRY_INTERVAL, run};
 use crate::config::{GitConfig, PickupConfig};
-use crate::source::git::peek::Remote;
+use crate::source::git::peek::Opened;
 use crate::source::git::worker::{Access, Failure, Found, Shape, Wanted};
 
 /// What one entry wants of a remote.
@@ -68,8 +69,12 @@ pub(super) struct Source {
     pub(super) depth: u32,
     pub(super) state: Mutex<State>,
     pub(super) asked: Notify,
+    /// How often in a row a survey had no answer for it.
+    pub(super) unanswered: AtomicU32,
     /// The remote itself, if it is on this machine.
-    pub(super) remote: Arc<Mutex<Remote>>,
+    pub(super) remote: Arc<Mutex<Opened>>,
+    /// The clone itself, if its remote is elsewhere.
+    pub(super) clone: Mutex<Opened>,
     /// Cancelled when nobody follows it any more.
     pub(super) over: CancellationToken,
 }
@@ -136,7 +141,8 @@ impl Following {
 impl Source {
     pub(super) fn new(access: Access, repository: PathBuf, shape: Shape, depth: u32) -> Self {
         let (state, asked, over) = (Mutex::default(), Notify::new(), CancellationToken::new());
-        Self { access, repository, shape, depth, state, asked, remote: Arc::default(), over }
+        let (unanswered, remote, clone) = (AtomicU32::new(0), Arc::default(), Mutex::default());
+        Self { access, repository, shape, depth, state, asked, unanswered, remote, clone, over }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {

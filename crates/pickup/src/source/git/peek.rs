@@ -8,16 +8,16 @@ use git2::{ErrorCode, Oid, Repository};
 use super::worker::{self, Failure, FailureKind, Found, Wanted};
 use crate::error::{Error, ErrorKind, Result as Fallible};
 
-/// A remote on this machine, kept open between looks.
+/// A repository on this machine, kept open between looks. libgit2 looks again at what it read of references and settings.
 #[derive(Default)]
-pub(crate) struct Remote(Option<(Repository, Identity)>);
+pub(crate) struct Opened(Option<(Repository, Identity)>);
 
 /// Tells apart directories of one name.
 type Identity = (u64, u64);
 
-impl Remote {
-    /// Whether each wanted reference of the remote at `path` still is where it was, and so is the head of the `clone` that
-    /// follows it. A remote that cannot be read is not still.
+impl Opened {
+    /// Whether each wanted reference of the remote at `path`, which this is, still is where it was, and so is the head of
+    /// the `clone` that follows it. A remote that cannot be read is not still.
     pub(crate) fn is_still(&mut self, path: &Path, clone: Option<&Path>, wanted: &[Wanted], last: &[Found]) -> bool {
         let Some(repository) = self.open(path) else { return false };
         let is_still = |(wanted, last): (&Wanted, &Found)| match last {
@@ -33,26 +33,43 @@ impl Remote {
         wanted.iter().zip(last).all(is_still) && clone.is_none_or(|clone| head(clone).as_ref() == at)
     }
 
+    /// What is checked out in the `clone` that this is; `None` if there is nothing, or a pull of ours was cut off there.
+    pub(crate) fn at_rest(&mut self, clone: &Path) -> Option<AtRest> {
+        let repository = self.open(clone)?;
+        if worker::torn(repository.path()).is_some() {
+            return None;
+        }
+        let head = repository.find_reference("HEAD").ok()?;
+        let (commit, followed) = match head.symbolic_target().ok()? {
+            Some(branch) => (repository.find_reference(branch).ok()?.target()?, followed(repository, branch)),
+            None => (head.target()?, None),
+        };
+        Some(AtRest { followed, commit: commit.to_string() })
+    }
+
     fn open(&mut self, path: &Path) -> Option<&Repository> {
         let now = identity(path);
-        if self.0.as_ref().map(|(_, known)| *known) != now {
-            self.0 = None;
-        }
-        if self.0.is_none() {
-            self.0 = Some((Repository::open(path).ok()?, now?));
+        if now.is_none() || self.0.as_ref().map(|(_, known)| *known) != now {
+            self.0 = Some((Repository::open(path).ok()?, now.unwrap_or_default()));
         }
         self.0.as_ref().map(|(repository, _)| repository)
     }
 }
 
+/// Of the directory that a repository is in; `None` where another one could be meant without our seeing it.
 #[cfg(unix)]
 fn identity(path: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt;
-    let metadata = path.metadata().ok()?;
+    let metadata = match path.join(".git").symlink_metadata() {
+        // A file may name another place at any time.
+        Ok(inside) if !inside.is_dir() => return None,
+        Ok(inside) => inside,
+        Err(_) => path.metadata().ok()?,
+    };
     Some((metadata.dev(), metadata.ino()))
 }
 
-/// Nothing tells them apart: each look opens the remote anew.
+/// Nothing tells them apart: each look opens them anew.
 #[cfg(not(unix))]
 fn identity(_path: &Path) -> Option<Identity> {
     None
@@ -87,18 +104,18 @@ pub(crate) fn checked_out(clone: &Path) -> Result<Option<String>, Failure> {
             format!("follow {}: no branch is checked out there; check one out, or set git_ref", clone.display());
         return Err(Failure { kind: FailureKind::Refused, message });
     }
-    Ok(followed(&repository))
+    let head = repository.find_reference("HEAD").ok();
+    let branch = head.as_ref().and_then(|head| head.symbolic_target().ok().flatten());
+    Ok(branch.and_then(|branch| followed(&repository, branch)))
 }
 
-/// The branch at the remote that the one checked out follows.
-fn followed(repository: &Repository) -> Option<String> {
-    let head = repository.find_reference("HEAD").ok()?;
-    let branch = head.symbolic_target().ok().flatten()?.to_owned();
+/// The branch at the remote that a branch follows.
+fn followed(repository: &Repository, branch: &str) -> Option<String> {
     let upstream = repository.config().ok().and_then(|config| {
         let key = format!("branch.{}.merge", branch.strip_prefix("refs/heads/")?);
         config.get_string(&key).ok()
     });
-    upstream.unwrap_or(branch).strip_prefix("refs/heads/").map(str::to_owned)
+    upstream.as_deref().unwrap_or(branch).strip_prefix("refs/heads/").map(str::to_owned)
 }
 
 /// A clone in which nothing of ours is under way.
@@ -107,16 +124,6 @@ pub(crate) struct AtRest {
     pub followed: Option<String>,
     /// The commit that is checked out.
     pub commit: String,
-}
-
-/// What is checked out in a clone; `None` if there is nothing, or a pull of ours was cut off there.
-pub(crate) fn at_rest(clone: &Path) -> Option<AtRest> {
-    let repository = Repository::open(clone).ok()?;
-    if worker::torn(repository.path()).is_some() {
-        return None;
-    }
-    let commit = repository.head().ok()?.target()?.to_string();
-    Some(AtRest { followed: followed(&repository), commit })
 }
 
 /// The commit that is checked out.
@@ -168,3 +175,6 @@ pub(crate) fn packs(mirror: &Path) -> usize {
 fn other(message: String) -> Failure {
     Failure { kind: FailureKind::Other, message }
 }
+
+#[cfg(test)]
+mod tests;

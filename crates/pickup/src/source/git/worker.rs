@@ -24,6 +24,8 @@ mod repack;
 mod resolve;
 mod serve;
 mod standing;
+#[cfg(target_os = "linux")]
+mod survey;
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -49,6 +51,17 @@ pub(crate) struct Access {
     pub size_max: u64,
 }
 
+impl Access {
+    /// Where to connect to, if a plain connection is all that it takes to ask.
+    pub(crate) fn is_plain(&self) -> Option<String> {
+        let has_none =
+            [&self.password_file, &self.ssh_key, &self.known_hosts, &self.ca_file].iter().all(|it| it.is_none());
+        let is_built_in = self.transport == GitTransport::Libgit2;
+        let place = self.url.plain_place().filter(|_| cfg!(target_os = "linux") && is_built_in && has_none)?;
+        (self.username.is_none() && self.proxy.is_none()).then(|| format!("{}:{}", place.host, place.port))
+    }
+}
+
 /// Which kind of repository a request is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Shape {
@@ -67,6 +80,8 @@ pub(crate) enum Request {
     Check(Check),
     /// Ask the remote where references point, and touch no repository. Whoever was asked this may be asked again.
     Look { access: Access, wanted: Vec<Wanted> },
+    /// Ask many remotes at once, none of which [needs more than a connection](Access::is_plain), and touch no repository.
+    Survey { calls: Vec<Call> },
     /// Ask the remote of a clone where references point, and fetch nothing: what is found need not be in the clone, which
     /// is only read. `aside` must not exist; an empty repository is made there.
     Ask { check: Check, aside: PathBuf },
@@ -82,8 +97,15 @@ pub(crate) enum Request {
 impl Request {
     /// Whether it leaves nothing behind, neither on disk nor in the process.
     fn is_look(&self) -> bool {
-        matches!(self, Self::Look { .. })
+        matches!(self, Self::Look { .. } | Self::Survey { .. })
     }
+}
+
+/// One remote of a survey.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    pub url: GitUrl,
+    pub wanted: Vec<Wanted>,
 }
 
 /// What to ask a remote.
@@ -135,6 +157,10 @@ pub(crate) enum Reply {
     Checked {
         found: Vec<Found>,
         renewed: Option<String>,
+    },
+    /// Where each wanted reference is, for each call; `None` where that is to be asked in another way, for whatever reason.
+    Surveyed {
+        found: Vec<Option<Vec<Found>>>,
     },
     Advanced,
     Exported,

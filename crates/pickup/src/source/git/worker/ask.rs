@@ -6,7 +6,7 @@ use git2::{Odb, Repository};
 
 use super::resolve::{Target, resolve};
 use super::{Access, Check, Failure, FailureKind, Found, Reply, Wanted, checkout, mirror};
-use crate::source::git::transport;
+use crate::source::git::transport::{self, RemoteRef};
 
 /// For a remote with which no repository on disk has to do.
 pub(super) fn look(access: &Access, wanted: &[Wanted]) -> Result<Reply, Failure> {
@@ -25,12 +25,17 @@ pub(super) fn ask(check: &Check, aside: &Path) -> Result<Reply, Failure> {
 
 fn found(access: &Access, repository: &Repository, wanted: &[Wanted]) -> Result<Reply, Failure> {
     let refs = transport::open(access, repository)?.list()?;
-    let found = wanted.iter().map(|wanted| match resolve(wanted.reference.as_deref(), &refs) {
+    Ok(Reply::Checked { found: among(&refs, wanted), renewed: None })
+}
+
+/// Where each of `wanted` is, given what the remote announced.
+pub(super) fn among(refs: &[RemoteRef], wanted: &[Wanted]) -> Vec<Found> {
+    let found = wanted.iter().map(|wanted| match resolve(wanted.reference.as_deref(), refs) {
         Ok(Target::Named { commit, branch, is_branch, .. }) => {
             Found::At { commit: commit.to_string(), branch, is_branch }
         }
         Ok(Target::Commit { commit, .. }) => Found::At { commit: commit.to_string(), branch: None, is_branch: false },
         Err(reason) => Found::Missing { reason },
     });
-    Ok(Reply::Checked { found: found.collect(), renewed: None })
+    found.collect()
 }

@@ -96,6 +96,7 @@ fn purpose(request: &Request) -> String {
         }
         Request::Check(check) => format!("fetch from {}", check.access.url),
         Request::Look { access, .. } => format!("ask {}", access.url),
+        Request::Survey { calls } => format!("ask {} remotes", calls.len()),
         Request::Ask { check, .. } => format!("ask the remote of {}", check.repository.display()),
         Request::Advance { repository, .. } => format!("move {} forward", repository.display()),
         Request::Export { repository, .. } => format!("export from {}", repository.display()),

@@ -89,8 +89,10 @@ fn serve(request: &Request, output: &mut impl Write) -> io::Result<bool> {
 }
 
 fn say(output: &mut impl Write, message: &Message) -> io::Result<()> {
-    serde_json::to_writer(&mut *output, message)?;
-    output.write_all(b"\n")?;
+    // At once: whoever waits for it wakes up once.
+    let mut line = serde_json::to_vec(message)?;
+    line.push(b'\n');
+    output.write_all(&line)?;
     output.flush()
 }
 
@@ -126,6 +128,10 @@ fn carry_out(request: &Request, report: Report<'_>) -> Result<Reply, Failure> {
             Shape::Clone => checkout::check(check, report),
         },
         Request::Look { access, wanted } => ask::look(access, wanted),
+        #[cfg(target_os = "linux")]
+        Request::Survey { calls } => Ok(Reply::Surveyed { found: super::survey::survey(calls) }),
+        #[cfg(not(target_os = "linux"))]
+        Request::Survey { calls } => Ok(Reply::Surveyed { found: vec![None; calls.len()] }),
         Request::Ask { check, aside } => ask::ask(check, aside),
         Request::Advance { repository, to } => advance::advance(repository, to).map(|()| Reply::Advanced),
         Request::Export { repository, blobs } => export::export(repository, blobs).map(|()| Reply::Exported),
@@ -163,7 +169,11 @@ fn confine(request: &Request) -> io::Result<()> {
         // A clone is its user's, and the files in it are as other programs of theirs would make them.
         let is_ours = match request {
             Request::Check(check) => check.shape == Shape::Mirror,
-            Request::Look { .. } | Request::Ask { .. } | Request::Export { .. } | Request::Repack { .. } => true,
+            Request::Look { .. }
+            | Request::Survey { .. }
+            | Request::Ask { .. }
+            | Request::Export { .. }
+            | Request::Repack { .. } => true,
             Request::Advance { .. } => false,
         };
         if is_ours {

@@ -1,5 +1,7 @@
 //! Workers that stay for a while: what a remote has is asked again and again, and starting a process costs more than asking.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -7,12 +9,13 @@ use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::process::{ChildStdin, ChildStdout};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::process::{Pipes, Worker, bounded, listen, overhear, tell, written};
-use super::{Access, Failure, FailureKind, Found, GitWorker, Reply, Request, Wanted};
+use super::{Access, Call, Failure, FailureKind, Found, GitWorker, Reply, Request, Wanted};
 
 /// How long a worker is kept that nobody asks anything.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -20,11 +23,29 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 /// How often one worker is asked: whatever it may lose in memory, it does not lose it for ever.
 const LOOKS_MAX: usize = 10_000;
 
+/// Those who ask so close together ask together.
+const GATHERING: Duration = Duration::from_millis(2);
+
+/// How many remotes of one host are asked for with one request: a slow one keeps no more than these waiting.
+const CALLS_MAX: usize = 32;
+
+/// How long a survey may take, with names that are slow to be found.
+const SURVEY_MAX: Duration = Duration::from_secs(10);
+
 /// Workers that wait for the next look at a remote.
 #[derive(Debug)]
 pub(crate) struct Standing {
     kind: GitWorker,
     idle: Mutex<Idle>,
+    /// Who waits for the next survey of a host; there is a task for each host that is in here.
+    gathered: Mutex<BTreeMap<String, Vec<Caller>>>,
+}
+
+/// Somebody who waits for the answer to a call.
+#[derive(Debug)]
+struct Caller {
+    call: Call,
+    answer: oneshot::Sender<Option<Vec<Found>>>,
 }
 
 #[derive(Debug, Default)]
@@ -50,7 +71,7 @@ struct Looking {
 
 impl Standing {
     pub(crate) fn new(kind: GitWorker) -> Arc<Self> {
-        Arc::new(Self { kind, idle: Mutex::default() })
+        Arc::new(Self { kind, idle: Mutex::default(), gathered: Mutex::default() })
     }
 
     /// Where each of `wanted` is at the remote.
@@ -75,6 +96,71 @@ impl Standing {
             Reply::Checked { found, .. } => Ok(found),
             _ => Err(Failure::new(FailureKind::Other, "understand what the git worker answered")),
         }
+    }
+
+    /// Where each of the wanted references of `call` is at a remote that [a connection to `host`](Access::is_plain) is
+    /// enough for; `None` if that is to be asked in another way. Who asks at about the same time is asked for together.
+    pub(crate) async fn survey(
+        self: &Arc<Self>,
+        host: String,
+        call: Call,
+        cancel: &CancellationToken,
+    ) -> Option<Vec<Found>> {
+        let (answer, answered) = oneshot::channel();
+        self.gather(host, Caller { call, answer });
+        tokio::select! {
+            () = cancel.cancelled() => None,
+            found = answered => found.ok().flatten(),
+        }
+    }
+
+    fn gather(self: &Arc<Self>, host: String, caller: Caller) {
+        match self.gathered().entry(host) {
+            Entry::Occupied(mut callers) => callers.get_mut().push(caller),
+            Entry::Vacant(place) => {
+                tokio::spawn(self.clone().call_all(place.key().clone()));
+                place.insert(vec![caller]);
+            }
+        }
+    }
+
+    fn gathered(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Caller>>> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks for those who are gathered, until there are none.
+    async fn call_all(self: Arc<Self>, host: String) {
+        tokio::time::sleep(GATHERING).await;
+        while let Some(callers) = self.next_callers(&host) {
+            let (calls, answers): (Vec<Call>, Vec<_>) =
+                callers.into_iter().map(|Caller { call, answer }| (call, answer)).unzip();
+            let request = Request::Survey { calls };
+            let never = CancellationToken::new();
+            let reply = match &self.kind {
+                GitWorker::InProcess => self.kind.run(&request, SURVEY_MAX, &never, |_| {}).await,
+                GitWorker::Program { program, arguments } => {
+                    bounded(&request, SURVEY_MAX, &never, self.ask(program, arguments, &request)).await
+                }
+            };
+            // Who is not answered asks in another way, which tells why.
+            let Ok(Reply::Surveyed { found }) = reply else { continue };
+            for (answer, found) in answers.into_iter().zip(found) {
+                let _unwanted = answer.send(found);
+            }
+        }
+    }
+
+    fn next_callers(&self, host: &str) -> Option<Vec<Caller>> {
+        let mut gathered = self.gathered();
+        let callers = gathered.get_mut(host)?;
+        // Who was cancelled wants no answer.
+        callers.retain(|caller| !caller.answer.is_closed());
+        if callers.is_empty() {
+            gathered.remove(host);
+            return None;
+        }
+        let count = callers.len().min(CALLS_MAX);
+        Some(callers.drain(..count).collect())
     }
 
     async fn ask(
