@@ -330,6 +330,12 @@ impl Journal {
         }
     }
 
+    /// The same, which leaves nothing behind that says how it was closed.
+    pub(crate) fn unmarked(mut self) -> Self {
+        self.doubt();
+        self
+    }
+
     /// What is wrong with it, if anything is. Reads all of it.
     pub(crate) fn damage(&self) -> Result<Option<String>> {
         self.read(|view| schema::damage(view, schema::current()))

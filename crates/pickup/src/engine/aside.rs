@@ -74,7 +74,8 @@ impl Aside {
     pub(super) fn shared(&self, real: Real) -> Result<Arc<Shared>> {
         let journal = match Journal::open_read_only(&real.state_dir)? {
             Some(journal) => journal,
-            None => Journal::open(&self.path, None, 0)?.0,
+            // Nobody ever opens it again.
+            None => Journal::open(&self.path, None, 0)?.0.unmarked(),
         };
         let store = Store::open(&self.path.join("store"), real.store_max)?.on_top_of(&real.state_dir.join("store"));
         Ok(Arc::new(Shared {

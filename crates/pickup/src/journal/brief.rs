@@ -1,7 +1,7 @@
 //! A small intent in brief: one column of its deployment's row.
 //!
-//! Before anything is done, one page is written instead of six. Whatever is recorded of the deployment next writes the brief out
-//! first, in the same transaction; whoever reads before that, as recovery does, reads it as if it were written out.
+//! Before anything is done, two pages are written instead of seven. Whatever is recorded of the deployment next writes the brief
+//! out first, in the same transaction; whoever reads before that, as recovery does, reads the brief.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::deployment::Rows;
 use super::history::DeploymentChange;
-use super::{Attempt, DeploymentId, IntendedGroup, IntendedStep, Intent, Journal, Result, Unfinished};
+use super::{Attempt, DeploymentId, IntendedGroup, IntendedStep, Intent};
 use crate::capture::{CapturedFile, Digest};
 use crate::change::{Change, ChangeKind, Content};
 use crate::deploy::Unit;
@@ -64,9 +64,11 @@ impl Brief {
         Some(Self { groups: intent.groups.iter().map(group).collect::<Option<_>>()? })
     }
 
-    fn groups(self) -> Attempt<Vec<IntendedGroup>> {
+    /// Its groups, with as much of their units as rows would tell: pickup, generation and revision are the deployment's.
+    /// `store` is where contents are stored.
+    pub(super) fn groups(self, store: &Path) -> Attempt<Vec<IntendedGroup>> {
         let group = |steps: Vec<Step>| -> Attempt<IntendedGroup> {
-            let steps = steps.into_iter().map(Step::intended).collect::<Attempt<_>>()?;
+            let steps = steps.into_iter().map(|step| step.intended(store)).collect::<Attempt<_>>()?;
             Ok(IntendedGroup { steps, is_staged: true })
         };
         self.groups.into_iter().map(group).collect()
@@ -85,6 +87,10 @@ impl Brief {
             }));
         }
         changes
+    }
+
+    pub(super) fn deployers(&self) -> impl Iterator<Item = &str> {
+        self.groups.iter().flatten().map(|step| step.deployer.as_str())
     }
 
     fn digests(&self) -> impl Iterator<Item = Digest> {
@@ -111,11 +117,10 @@ impl Step {
         })
     }
 
-    /// With as much of the unit as the rows of the journal tell: pickup and generation are the deployment's.
-    fn intended(self) -> Attempt<IntendedStep> {
+    fn intended(self, store: &Path) -> Attempt<IntendedStep> {
         let receipt = |json: Option<String>| json.map(|json| serde_json::from_str(&json)).transpose();
-        let changes: Arc<[Change]> = self.changes.into_iter().map(UnitChange::change).collect();
-        let Change { path, kind, content, previous } = self.unit.change();
+        let changes: Arc<[Change]> = self.changes.into_iter().map(|change| change.change(store)).collect();
+        let Change { path, kind, content, previous } = self.unit.change(store);
         let unit = Unit {
             pickup: String::new(),
             path,
@@ -141,9 +146,8 @@ impl UnitChange {
         Some(Self { path: path.clone(), kind, content, previous })
     }
 
-    fn change(self) -> Change {
-        // Rows do not say where the store is.
-        let file = |file: File| Content::File(CapturedFile::in_store(Path::new(""), file.digest, file.size, file.mode));
+    fn change(self, store: &Path) -> Change {
+        let file = |file: File| Content::File(CapturedFile::in_store(store, file.digest, file.size, file.mode));
         Change { path: self.path, kind: self.kind, content: self.content.map(file), previous: self.previous }
     }
 }
@@ -152,24 +156,19 @@ impl UnitChange {
 pub(super) fn write_out(transaction: &Connection, id: DeploymentId) -> Attempt<()> {
     let Some(brief) = find(transaction, id)? else { return Ok(()) };
     let mut rows = Rows::new(transaction, id)?;
-    for (number, group) in brief.groups()?.iter().enumerate() {
+    // Rows do not say where the store is.
+    for (number, group) in brief.groups(Path::new(""))?.iter().enumerate() {
         rows.group(number, group)?;
     }
     transaction.prepare_cached("UPDATE deployment SET intent = NULL WHERE id = ?1")?.execute([id.0])?;
     Ok(())
 }
 
-fn find(view: &Connection, id: DeploymentId) -> Attempt<Option<Brief>> {
+/// The brief of a deployment, if it is brief.
+pub(super) fn find(view: &Connection, id: DeploymentId) -> Attempt<Option<Brief>> {
     let mut find = view.prepare_cached("SELECT intent FROM deployment WHERE id = ?1")?;
     let json: Option<Option<String>> = find.query_row([id.0], |row| row.get(0)).optional()?;
     Ok(json.flatten().map(|json| serde_json::from_str(&json)).transpose()?)
-}
-
-/// The deployments that are brief.
-fn all(view: &Connection) -> Attempt<Vec<DeploymentId>> {
-    let mut list = view.prepare_cached("SELECT id FROM deployment WHERE finished_at IS NULL AND intent IS NOT NULL")?;
-    let ids = list.query_map([], |row| row.get(0).map(DeploymentId))?;
-    Ok(ids.collect::<rusqlite::Result<_>>()?)
 }
 
 /// What a brief deployment changes; `None` if it is not brief.
@@ -179,29 +178,11 @@ pub(super) fn changes(view: &Connection, id: i64) -> Attempt<Option<Vec<Deployme
 
 /// The digests of all files that brief deployments are about.
 pub(super) fn digests(view: &Connection) -> Attempt<Vec<Digest>> {
+    let mut list = view.prepare_cached("SELECT id FROM deployment WHERE finished_at IS NULL AND intent IS NOT NULL")?;
+    let ids = list.query_map([], |row| row.get(0).map(DeploymentId))?;
     let mut digests = Vec::new();
-    for id in all(view)? {
-        digests.extend(find(view, id)?.iter().flat_map(Brief::digests));
+    for id in ids {
+        digests.extend(find(view, id?)?.iter().flat_map(Brief::digests));
     }
     Ok(digests)
-}
-
-impl Journal {
-    /// Runs `body` on one consistent view in which nothing is brief. Nothing of that is kept.
-    pub(super) fn read_written_out<T>(&self, body: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T> {
-        let brief = self.read_at_once(all)?;
-        if brief.is_empty() {
-            return self.read(body);
-        }
-        let read = || {
-            let view = &self.connection;
-            let _taken_back = Unfinished(view);
-            view.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            for id in brief {
-                write_out(view, id)?;
-            }
-            body(view)
-        };
-        read().map_err(|fault| fault.doing("read journal", &self.path))
-    }
 }

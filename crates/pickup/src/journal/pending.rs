@@ -6,9 +6,13 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
 
+use super::brief::{self, Brief};
 use super::content::{self, index, load_json, load_kind, load_path, optional_digest};
 use super::deployment::parse_state;
-use super::{Attempt, DeploymentId, Fault, GroupState, Journal, OpenDeployment, OpenGroup, OpenStep, Result};
+use super::{
+    Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Journal, OpenDeployment, OpenGroup,
+    OpenStep, Result,
+};
 use crate::change::Change;
 use crate::deploy::Unit;
 use crate::path::UnitPath;
@@ -17,7 +21,7 @@ use crate::source::git::Revision;
 impl Journal {
     /// The deployments that were begun and not finished, oldest first, with everything that recovery needs.
     pub(crate) fn open_deployments(&self) -> Result<Vec<OpenDeployment>> {
-        self.read_written_out(|view| {
+        self.read(|view| {
             let mut list = view.prepare_cached(
                 "SELECT deployment.id, pickup.name, deployment.generation, deployment.revision
                  FROM deployment JOIN pickup ON pickup.id = deployment.pickup
@@ -40,14 +44,23 @@ impl Journal {
 
     /// The deployers that have a part in those of a pickup.
     pub(crate) fn open_deployers(&self, pickup: &str) -> Result<BTreeSet<String>> {
-        self.read_written_out(|view| {
+        self.read(|view| {
             let mut list = view.prepare_cached(
                 "SELECT DISTINCT step.deployer FROM step JOIN deployment ON deployment.id = step.deployment
                  WHERE deployment.finished_at IS NULL
                    AND deployment.pickup = (SELECT id FROM pickup WHERE name = ?1)",
             )?;
             let names = list.query_map([pickup], |row| row.get(0))?;
-            Ok(names.collect::<rusqlite::Result<_>>()?)
+            let mut names: BTreeSet<String> = names.collect::<rusqlite::Result<_>>()?;
+            let mut list = view.prepare_cached(
+                "SELECT id FROM deployment WHERE finished_at IS NULL AND intent IS NOT NULL
+                   AND pickup = (SELECT id FROM pickup WHERE name = ?1)",
+            )?;
+            for id in list.query_map([pickup], |row| row.get(0))? {
+                let brief = brief::find(view, DeploymentId(id?))?;
+                names.extend(brief.iter().flat_map(Brief::deployers).map(str::to_owned));
+            }
+            Ok(names)
         })
     }
 
@@ -111,6 +124,9 @@ fn groups(
     revision: Option<&Arc<Revision>>,
     store: &Path,
 ) -> Attempt<Vec<OpenGroup>> {
+    if let Some(brief) = brief::find(view, deployment.id)? {
+        return brief_groups(brief, deployment, revision, &Newer::than(view, deployment)?, store);
+    }
     let mut list = view.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 ORDER BY number")?;
     let states = list.query_and_then([deployment.id.0], |row| -> Attempt<_> {
         Ok(OpenGroup { state: parse_state(&row.get::<_, String>(0)?)?, steps: Vec::new() })
@@ -139,6 +155,28 @@ fn groups(
         group.ok_or_else(|| Fault::Unexpected("a group is missing".to_owned()))?.steps.push(step);
     }
     Ok(groups)
+}
+
+/// The same of what is brief, all of which is staged.
+fn brief_groups(
+    brief: Brief,
+    deployment: &OpenDeployment,
+    revision: Option<&Arc<Revision>>,
+    newer: &Newer,
+    store: &Path,
+) -> Attempt<Vec<OpenGroup>> {
+    let step = |IntendedStep { deployer, unit, old, staged, .. }| {
+        let (pickup, generation, revision) = (deployment.pickup.clone(), deployment.generation, revision.cloned());
+        let unit = Unit { pickup, generation, revision, ..unit };
+        let mut step = OpenStep { deployer, unit, old, staged, is_superseded: false };
+        step.is_superseded = newer.supersedes(&step);
+        step
+    };
+    let group = |group: IntendedGroup| {
+        let steps = group.steps.into_iter().map(step).collect();
+        OpenGroup { state: GroupState::Staged, steps }
+    };
+    Ok(brief.groups(store)?.into_iter().map(group).collect())
 }
 
 fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, store: &Path) -> Attempt<OpenStep> {

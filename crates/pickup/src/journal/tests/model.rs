@@ -78,7 +78,7 @@ fn run(journal: &mut Journal, model: &mut Model, changes: &[Change], working: us
     let digit = char::from_digit((generation % 16) as u32, 16).filter(|_| generation.is_multiple_of(2));
     let intent =
         digit.map_or_else(|| intent(generation, changes), |digit| with_revision(intent(generation, changes), digit));
-    let id = if generation % 2 == 0 {
+    let id = if generation.is_multiple_of(2) {
         journal.intend(&staged_before(intent.clone()), now).unwrap()
     } else {
         let id = journal.intend(&intent, now).unwrap();

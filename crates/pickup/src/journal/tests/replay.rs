@@ -77,12 +77,13 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
     let told = |journal: &Journal| journal.history(None, 1).unwrap().remove(0);
     let deployment = told(&offline);
     assert_eq!((deployment.outcome, deployment.changes_total), (Outcome::Open, 2));
+    let found = format!("{:?}", offline.open_deployments().unwrap());
     drop(offline);
     let mut again = open(state.path());
     assert_eq!(again.next_generation("app").unwrap(), 3);
     assert!(again.referenced().unwrap().contains(&contents[1].digest()));
     assert_eq!(again.open_deployers("app").unwrap(), BTreeSet::from(["copy".to_owned()]));
-    let found = format!("{:?}", again.open_deployments().unwrap());
+    assert_eq!(format!("{:?}", again.open_deployments().unwrap()), found);
     assert_eq!(deployment.changes, told(&again).changes);
     // The first write of it writes it out; here one that changes nothing else.
     again.staged(id, &[]).unwrap();
