@@ -70,6 +70,10 @@ pub fn run(setting: &Setting) -> Result<Table> {
         "The peers do not know what changed while they were not running, or that anything was there: only pickup compares, and \
          only pickup has the files deployed at the end of its first start.",
     );
+    table.remark(
+        "`pickup, closure` is a program that is killed: its second start checks the journal and the length of each stored file \
+         first. `pickupd` is stopped in order, and its second start does that later, or not at all.",
+    );
     table.remark("What the peers do at their second start is what they did at the first.");
     Ok(table)
 }
