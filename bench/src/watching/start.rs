@@ -71,8 +71,8 @@ pub fn run(setting: &Setting) -> Result<Table> {
          only pickup has the files deployed at the end of its first start.",
     );
     table.remark(
-        "`pickup, closure` is a program that is killed: its second start checks the journal and the length of each stored file \
-         first. `pickupd` is stopped in order, and its second start does that later, or not at all.",
+        "`pickup, closure` is a program that is killed: its second start checks the journal first. `pickupd` is \
+         stopped in order, and its second start does that later.",
     );
     table.remark("What the peers do at their second start is what they did at the first.");
     Ok(table)

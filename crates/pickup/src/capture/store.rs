@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, DirEntry, File};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,22 +21,16 @@ use crate::source::probe::Read;
 mod bytes;
 mod given;
 pub(crate) mod hook;
-mod mark;
-mod small;
 #[cfg(test)]
 mod tests;
 
 use bytes::{Temp, hash};
 use hook::{Hook, StoreWrite};
-use mark::Mark;
 
 /// Files up to this size are captured through memory, so that known content costs no write.
 const IN_MEMORY_MAX: u64 = 256 * 1024;
 /// Kernels before 6.13 stamp times by the tick, 10 ms at most: a change that soon after ours may carry the same time.
 const RACY_NANOS: i64 = 20_000_000;
-
-/// Where temporaries are made, in the store's directory.
-const TEMPS: &str = "tmp";
 
 /// What became of a capture.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,7 +56,6 @@ pub(crate) struct Store {
     state: Mutex<State>,
     collecting: Mutex<()>,
     hook: Option<Hook>,
-    mark: Mark,
 }
 
 #[derive(Debug, Default)]
@@ -71,9 +64,6 @@ struct State {
     used: u64,
     /// What was captured and nobody refers to yet, by the number of captures.
     pinned: HashMap<Digest, usize>,
-    /// What is being written under its own name. Whoever takes that name away, or gives it to another file, takes the digest
-    /// out of here.
-    incoming: HashSet<Digest>,
     /// While a collection is under way, what was unpinned since it began: what it keeps may have been listed before that.
     unpinned: Option<HashSet<Digest>>,
 }
@@ -85,15 +75,7 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or read.
     pub(crate) fn open(dir: &Path, max: u64) -> Result<Self> {
-        make_directory(dir)?;
-        make_private(dir)?;
-        let temps = dir.join(TEMPS);
-        make_directory(&temps)?;
-        for entry in fs::read_dir(&temps).doing("list", &temps)? {
-            let path = entry.doing("list", &temps)?.path();
-            fs::remove_file(&path).doing("remove", path)?;
-        }
-        Ok(Self {
+        let store = Self {
             dir: dir.to_owned(),
             below: None,
             max,
@@ -102,12 +84,20 @@ impl Store {
             state: Mutex::default(),
             collecting: Mutex::default(),
             hook: None,
-            mark: Mark::leave(dir)?,
-        })
+        };
+        make_directory(dir)?;
+        make_private(dir)?;
+        let temps = store.temp_dir();
+        make_directory(&temps)?;
+        for entry in fs::read_dir(&temps).doing("list", &temps)? {
+            let path = entry.doing("list", &temps)?.path();
+            fs::remove_file(&path).doing("remove", path)?;
+        }
+        Ok(store)
     }
 
     /// The digests of all that is stored, sorted; counts it too, if nobody did before. A file is looked at only where
-    /// `size_of_known` cannot tell how long it is, or after a crash, which may have left half of a file: that is thrown away.
+    /// `size_of_known` cannot tell how long it is.
     ///
     /// # Errors
     /// The store cannot be listed.
@@ -115,16 +105,10 @@ impl Store {
         let mut is_counted = self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut digests, mut used) = (Vec::new(), 0);
         self.for_each(|digest, entry| {
-            let mut size = size_of_known(&digest);
-            if size.is_none() || !self.mark.is_clean() {
-                let Some(found) = size_of(entry)? else { return Ok(()) };
-                if size.is_some_and(|known| known != found) {
-                    return self.throw_away(&digest, *is_counted);
-                }
-                size = Some(found);
-            }
             digests.push(digest);
-            used += size.unwrap_or(0);
+            if !*is_counted {
+                used += size_of_known(&digest).map_or_else(|| size_of(entry), |size| Ok(Some(size)))?.unwrap_or(0);
+            }
             Ok(())
         })?;
         if !*is_counted {
@@ -280,8 +264,7 @@ impl Store {
             // Under the lock, so that no capture can find the content and pin it in between.
             let mut state = self.state();
             let was_unpinned = state.unpinned.as_ref().is_some_and(|unpinned| unpinned.contains(&digest));
-            let is_used = state.pinned.contains_key(&digest) || state.incoming.contains(&digest);
-            let is_loose = !is_used && !was_unpinned;
+            let is_loose = !state.pinned.contains_key(&digest) && !was_unpinned;
             if is_loose && path.exists() {
                 self.may(StoreWrite::Remove).and_then(|()| fs::remove_file(&path)).doing("remove", path)?;
                 state.used = state.used.saturating_sub(size);
@@ -306,6 +289,21 @@ impl Store {
             return Ok(None);
         }
         self.keep_small(&content, absolute).map(Some)
+    }
+
+    fn keep_small(&self, content: &[u8], absolute: &Path) -> Result<Digest> {
+        let (digest, size) = (Digest(*blake3::hash(content).as_bytes()), content.len() as u64);
+        if self.pin_if_stored(&digest, size) {
+            return Ok(digest);
+        }
+        let reserved = self.reserve(size, absolute)?;
+        let temp = self.temp()?;
+        if let Err(error) = self.may(StoreWrite::Write) {
+            (&temp.file).write_all(&content[..content.len() / 2]).doing("write", &temp.path)?;
+            return Err(Error::io("write", &temp.path, error));
+        }
+        (&temp.file).write_all(content).doing("write", &temp.path)?;
+        self.keep(temp, digest, reserved)
     }
 
     /// `None` if the file changed while it was read.
@@ -346,18 +344,17 @@ impl Store {
     fn keep(&self, mut temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
         let path = stored_path(&self.dir, &digest);
         self.may(StoreWrite::Rename).doing("write", &path)?;
-        bytes::make_read_only(&temp.file).doing("write", &temp.path)?;
+        temp.make_read_only().doing("write", &temp.path)?;
         let mut state = self.state();
         // Mostly the name is free, and its directory is there.
         let replaced = match temp.rename_to_new(&path) {
             Ok(()) => 0,
             Err(_) => {
                 path.parent().map_or(Ok(()), make_directory)?;
-                // Content of the wrong size is what a power failure left; another thread may also have been faster. One that
-                // is not done yet has not counted what it writes.
+                // Content of the wrong size is what a power failure left; another thread may also have been faster.
                 let replaced = path.symlink_metadata().map_or(0, |old| old.len());
                 temp.rename(&path).doing("write", &path)?;
-                if state.incoming.remove(&digest) { 0 } else { replaced }
+                replaced
             }
         };
         state.used = state.used.saturating_sub(replaced);
@@ -398,27 +395,12 @@ impl Store {
         if let Err(error) = self.count() {
             return error;
         }
-        if let Err(error) = self.throw_away(digest, true) {
-            return error;
-        }
-        Error::new(ErrorKind::Io, "use stored content, the content store is damaged:").at(path).transient()
-    }
-
-    /// Removes what cannot be used; takes it off the count if it `is_counted`.
-    fn throw_away(&self, digest: &Digest, is_counted: bool) -> Result<()> {
-        let path = stored_path(&self.dir, digest);
         let mut state = self.state();
         let size = path.symlink_metadata().map_or(0, |found| found.len());
-        match fs::remove_file(&path) {
-            Ok(()) => {
-                if !state.incoming.remove(digest) && is_counted {
-                    state.used = state.used.saturating_sub(size);
-                }
-                Ok(())
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(Error::io("remove", path, error)),
+        if fs::remove_file(&path).is_ok() {
+            state.used = state.used.saturating_sub(size);
         }
+        Error::new(ErrorKind::Io, "use stored content, the content store is damaged:").at(path).transient()
     }
 
     fn temp(&self) -> Result<Temp> {
@@ -428,7 +410,7 @@ impl Store {
     }
 
     fn temp_dir(&self) -> PathBuf {
-        self.dir.join(TEMPS)
+        self.dir.join("tmp")
     }
 
     /// Calls `each` with the digest and the entry of everything stored.
