@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::listen::{self, Listeners};
-use super::notification;
+use super::notification::Notify;
 use super::proc::TOKEN;
 use super::record::{Record, Spec};
 use super::spawn::{FIRST_FD, Launch};
@@ -26,6 +26,8 @@ pub(super) struct Command<'a> {
     pub(super) config: &'a ProcessConfig,
     pub(super) record: &'a Record,
     pub(super) listeners: &'a Listeners,
+    /// Where it can be heard: open before it runs, for it may speak at once.
+    pub(super) notify: &'a Notify,
 }
 
 impl Command<'_> {
@@ -97,7 +99,7 @@ impl Command<'_> {
         set("PICKUP_PATH", cwd.into());
         set("PWD", cwd.into());
         set(TOKEN, self.record.token.clone().into());
-        set("NOTIFY_SOCKET", notification::variable(&self.record.token).into());
+        set("NOTIFY_SOCKET", self.notify.variable().into());
         if let Some(watchdog) = self.config.watchdog {
             set("WATCHDOG_USEC", watchdog.as_micros().to_string().into());
         }

@@ -18,7 +18,10 @@ const MESSAGE_MAX: usize = 4 << 10;
 
 /// The socket on which one instance speaks.
 #[derive(Debug)]
-pub(super) struct Notify(AsyncFd<OwnedFd>);
+pub(super) struct Notify {
+    socket: AsyncFd<OwnedFd>,
+    name: String,
+}
 
 /// One thing that was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,11 +44,6 @@ fn name(token: &str) -> String {
     format!("pickup/{token}")
 }
 
-/// The value of `NOTIFY_SOCKET`.
-pub(super) fn variable(token: &str) -> String {
-    format!("@{}", name(token))
-}
-
 impl Notify {
     pub(super) fn open(token: &str) -> Result<Self> {
         let open = || -> std::io::Result<AsyncFd<OwnedFd>> {
@@ -56,13 +54,19 @@ impl Notify {
             spawn::bound(|| Ok(rustix::net::bind(&socket, &address)?))?;
             spawn::watched(socket)
         };
-        Ok(Self(open().map_err(|error| Error::deploy("open a notification socket").caused_by(error).transient())?))
+        let socket = open().map_err(|error| Error::deploy("open a notification socket").caused_by(error).transient())?;
+        Ok(Self { socket, name: name(token) })
+    }
+
+    /// The value of `NOTIFY_SOCKET`: a program that is told it can be heard from its first instruction on.
+    pub(super) fn variable(&self) -> String {
+        format!("@{}", self.name)
     }
 
     /// Waits for something to be said by somebody whom `believes` believes.
     pub(super) async fn next(&self, believes: impl Fn(i32) -> bool) -> std::io::Result<Vec<Said>> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut ready = self.socket.readable().await?;
             match ready.try_io(|socket| Ok(receive(socket.get_ref())?)) {
                 Ok(Ok((message, Some(sender)))) if believes(sender.pid.as_raw_nonzero().get()) => {
                     return Ok(parse(&message));
@@ -77,7 +81,7 @@ impl Notify {
     /// What was said and not heard yet.
     pub(super) fn rest(&self, believes: impl Fn(i32) -> bool) -> Vec<Said> {
         let mut said = Vec::new();
-        while let Ok((message, sender)) = receive(self.0.get_ref()) {
+        while let Ok((message, sender)) = receive(self.socket.get_ref()) {
             // Who has ended by now cannot be asked any more; what it said last counts.
             if sender.is_some_and(|sender| believes(sender.pid.as_raw_nonzero().get())) {
                 said.extend(parse(&message));

@@ -110,7 +110,7 @@ impl Service {
         // It need not say again what it said to an earlier run of ours.
         instance.life.send_modify(|life| life.is_ready = true);
         let offset = self.records.read_to(&record.token);
-        match self.tend(&instance, offset) {
+        match Notify::open(&instance.token).and_then(|notify| self.tend(&instance, notify, offset)) {
             Ok(()) => {
                 tracing::info!(pickup, generation, pid, "found running");
                 // Two instances of one generation: only one of them is to be.
@@ -125,13 +125,13 @@ impl Service {
         }
     }
 
-    fn tend(&self, instance: &Arc<Instance>, offset: u64) -> Result<()> {
+    fn tend(&self, instance: &Arc<Instance>, notify: Notify, offset: u64) -> Result<()> {
         let process = spawn::watched(instance::open(instance.main())?)
             .map_err(|error| Error::deploy("wait for a process").caused_by(error).transient())?;
         let tend = Tend {
             instance: instance.clone(),
             records: self.records.clone(),
-            notify: Notify::open(&instance.token)?,
+            notify,
             output: Output::open(&self.records.output(&instance.token), offset)?,
             process,
             watchdog: self.config.watchdog,
@@ -195,14 +195,15 @@ impl Service {
     }
 
     fn launch_as(self: &Arc<Self>, record: &mut Record, listeners: &Listeners) -> Result<Arc<Instance>> {
-        let command = Command { config: &self.config, record, listeners };
+        let notify = Notify::open(&record.token)?;
+        let command = Command { config: &self.config, record, listeners, notify: &notify };
         let output = output::create(&self.records.output(&record.token))?;
         let pid = command.launch(output, self.records.pid_file(&record.token)?)?.start()?;
         record.pid = Some(pid);
         record.started = proc::stat(pid).map(|stat| stat.started);
         self.records.write(record)?;
         let instance = Arc::new(Instance::new(record, pid, &self.config, self.reporter.clone()));
-        self.tend(&instance, 0)?;
+        self.tend(&instance, notify, 0)?;
         let replaced = self.state().instances.insert(record.spec.generation, instance.clone());
         if let Some(other) = replaced.filter(|other| other.is_alive()) {
             other.kill();
