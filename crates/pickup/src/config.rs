@@ -16,6 +16,7 @@ mod detect;
 mod document;
 mod entry;
 pub(crate) mod exposure;
+mod file;
 mod git;
 mod http;
 mod keys;

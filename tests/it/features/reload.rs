@@ -1,5 +1,8 @@
 //! The configuration changes while the daemon runs.
 
+use std::fs::File;
+use std::io::Write;
+
 use super::{COPY, config, json, said};
 use crate::daemon::Daemon;
 use crate::sandbox::Sandbox;
@@ -45,6 +48,42 @@ fn a_configuration_written_in_place_is_read() {
     let daemon = sandbox.daemon();
     sandbox.write("pickup.conf", two());
     daemon.wait_deployed("b", 1);
+}
+
+/// Half a configuration would end what the other half asks for, which may be a program that serves.
+#[test]
+fn a_configuration_is_not_read_before_its_writer_has_finished() {
+    let sandbox = Sandbox::new().config(&two()).file("in/a", "a");
+    let daemon = sandbox.daemon();
+    daemon.wait_deployed("a", 1);
+    let text = two() + "[hot-deploy.user.r]\npickup_from = \"in-r\"\ndeploy_to = [\"copy\"]\n";
+    let (first, second) = text.split_at(one().len());
+    let mut file = File::create(sandbox.path("pickup.conf")).expect("write in place");
+    daemon.wait_until(NOT_READ, |log| said(log, NOT_READ) == 1);
+    file.write_all(first.as_bytes()).expect("write the first half");
+    daemon.hang_up();
+    daemon.wait_until(NOT_READ, |log| said(log, NOT_READ) >= 2);
+    let refused = daemon.wait_for(|line| line.message == NOT_READ);
+    assert!(refused.field("error").contains("somebody has open for writing"), "{refused:?}");
+    file.write_all(second.as_bytes()).expect("write the second half");
+    drop(file);
+    let read = daemon.wait_for(|line| line.message == READ);
+    assert_eq!(read.field("changed"), "r", "{}", daemon.said());
+    assert_eq!(read.fields["errors"], 0, "{}", daemon.said());
+}
+
+#[test]
+fn an_empty_configuration_is_no_order_to_end_everything() {
+    let sandbox = Sandbox::new().config(&one()).file("in/a", "a");
+    let daemon = sandbox.daemon();
+    daemon.wait_deployed("a", 1);
+    sandbox.write("pickup.conf", "\n");
+    let refused = daemon.wait_for(|line| line.message == NOT_READ);
+    assert!(refused.field("error").contains("that is empty"), "{refused:?}");
+    sandbox.write("in/b", "b");
+    daemon.wait_deployed("b", 1);
+    sandbox.write("pickup.conf", two());
+    daemon.wait_for(|line| line.message == READ);
 }
 
 #[test]

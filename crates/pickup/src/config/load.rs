@@ -1,18 +1,12 @@
 //! The ways in: a text, a file, or no file at all.
-#![expect(clippy::disallowed_methods, reason = "this is the door to the configuration file")]
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use super::document::{Document, Lines};
+use super::document::Document;
 use super::problem::Problems;
 use super::{Config, Dialect, Problem, Severity, Surroundings, detect, resolve, toml, zato};
-use crate::error::{Error, ErrorKind, IoContext, Result};
-
-/// No configuration is larger; whatever is, was named by mistake.
-const FILE_MAX: u64 = 1 << 20;
+use crate::error::{Error, ErrorKind, Result};
 
 /// How many problems of a text that cannot be read at all go into one message.
 const LISTED_MAX: usize = 10;
@@ -47,37 +41,18 @@ impl Config {
     /// If the file cannot be read, is too large or not UTF-8, or does not parse at all; the message then lists
     /// `file:line:column: error: …`.
     pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Self> {
-        Self::parse(&Self::read(path)?, Some(path), surroundings).map_err(|problems| {
+        Self::of_file(&Self::read(path)?, path, surroundings)
+    }
+
+    /// As [`load`](Self::load), of a text that was read before.
+    pub(crate) fn of_file(text: &str, path: &Path, surroundings: &Surroundings) -> Result<Self> {
+        Self::parse(text, Some(path), surroundings).map_err(|problems| {
             let more = problems.len().saturating_sub(LISTED_MAX);
             let mut lines: Vec<_> = problems.iter().take(LISTED_MAX).map(Problem::to_string).collect();
             if more > 0 {
                 lines.push(format!("{more} more problems"));
             }
             Error::new(ErrorKind::Config, format!("use configuration: {}", lines.join("; ")))
-        })
-    }
-
-    /// The text of the file at `path`, for [`parse`](Self::parse).
-    ///
-    /// # Errors
-    /// If the file cannot be read, is no regular file, larger than 1 MiB or not UTF-8.
-    pub fn read(path: &Path) -> Result<String> {
-        let refuse = |action: &str| Error::new(ErrorKind::Config, action).at(path);
-        if !std::fs::metadata(path).doing("read configuration", path)?.is_file() {
-            return Err(refuse("read configuration that is no regular file:"));
-        }
-        let file = File::open(path).doing("read configuration", path)?;
-        let mut bytes = Vec::new();
-        file.take(FILE_MAX + 1).read_to_end(&mut bytes).doing("read configuration", path)?;
-        if bytes.len() as u64 > FILE_MAX {
-            return Err(refuse("read configuration of more than 1 MiB:"));
-        }
-        String::from_utf8(bytes).map_err(|error| {
-            let good = error.utf8_error().valid_up_to();
-            let good = String::from_utf8_lossy(error.as_bytes().get(..good).unwrap_or_default()).into_owned();
-            let at = Lines::new(&good).position(good.len());
-            let place = format!("{}:{}:{}", path.display(), at.line, at.column);
-            Error::new(ErrorKind::Config, format!("use configuration: {place}: error: the file is not UTF-8"))
         })
     }
 

@@ -5,18 +5,21 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
 use super::{Engine, Inner};
 use crate::config::{Config, Surroundings};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::path::UnitPath;
 use crate::source::Place;
 use crate::source::watch::{Notice, Target, Watcher};
 
 /// How long the file must stand still: an editor may write it in several steps.
 const QUIET: Duration = Duration::from_millis(100);
+/// How long a file that does not stand still is left alone.
+const UNQUIET_MAX: Duration = Duration::from_secs(2);
 /// How often the file is looked at where it cannot be watched.
 const POLL: Duration = Duration::from_secs(5);
 
@@ -30,8 +33,8 @@ pub(super) struct Followed {
     asked: mpsc::Receiver<Reread>,
     changed: Arc<Notify>,
     is_watched: bool,
-    /// What was in the file when it was read last.
-    seen: Option<Vec<u8>>,
+    /// What was in the file when it was read last; nothing if it could not be.
+    seen: Option<String>,
 }
 
 impl Followed {
@@ -40,7 +43,7 @@ impl Followed {
         let (ask, asked) = mpsc::channel(1);
         let changed = Arc::new(Notify::new());
         let is_watched = watch(&shared.watcher, &file, changed.clone());
-        let seen = read(&file);
+        let seen = Config::read(&file).ok();
         (ask, Self { file, surroundings, asked, changed, is_watched, seen })
     }
 
@@ -54,15 +57,18 @@ impl Followed {
                 () = tokio::time::sleep(POLL), if !self.is_watched => None,
             };
             if asked.is_none() {
-                tokio::time::sleep(QUIET).await;
+                self.stands_still().await;
             }
-            let text = read(&self.file);
-            if text == self.seen && asked.is_none() {
+            let text = self.read().await;
+            let before = std::mem::replace(&mut self.seen, text.as_ref().ok().cloned());
+            if self.seen == before && asked.is_none() {
                 continue;
             }
-            self.seen = text;
             let Some(engine) = engine.upgrade().map(Engine) else { return };
-            let exchanged = self.exchange(&engine).await;
+            let exchanged = match text {
+                Ok(text) => self.exchange(&engine, &text).await,
+                Err(error) => Err(error),
+            };
             if let Err(error) = &exchanged {
                 engine.reload_failed(error);
             }
@@ -71,14 +77,25 @@ impl Followed {
         }
     }
 
-    async fn exchange(&self, engine: &Engine) -> Result<()> {
-        engine.reload(Config::load(&self.file, &self.surroundings)?).await
+    async fn stands_still(&self) {
+        let end = Instant::now() + UNQUIET_MAX;
+        while Instant::now() < end && timeout(QUIET, self.changed.notified()).await.is_ok() {}
     }
-}
 
-#[expect(clippy::disallowed_methods, reason = "whether the configuration changed is told from its text")]
-fn read(file: &Path) -> Option<Vec<u8>> {
-    std::fs::read(file).ok()
+    async fn read(&self) -> Result<String> {
+        let file = self.file.clone();
+        let read = tokio::task::spawn_blocking(move || Config::read(&file)).await;
+        read.map_err(|error| Error::new(ErrorKind::Cancelled, "read the configuration").caused_by(error))?
+    }
+
+    async fn exchange(&self, engine: &Engine, text: &str) -> Result<()> {
+        // A disk that is full, or a tool that failed, leaves nothing of a file; it is no order to end everything.
+        if text.trim().is_empty() {
+            let action = "use configuration that is empty (a comment is enough to mean it):";
+            return Err(Error::new(ErrorKind::Config, action).at(&self.file));
+        }
+        engine.reload(Config::of_file(text, &self.file, &self.surroundings)?).await
+    }
 }
 
 /// Watches the name of the file in its directory, so that it may be exchanged as editors do.

@@ -54,7 +54,8 @@ impl Notify {
             spawn::bound(|| Ok(rustix::net::bind(&socket, &address)?))?;
             spawn::watched(socket)
         };
-        let socket = open().map_err(|error| Error::deploy("open a notification socket").caused_by(error).transient())?;
+        let socket =
+            open().map_err(|error| Error::deploy("open a notification socket").caused_by(error).transient())?;
         Ok(Self { socket, name: name(token) })
     }
 
