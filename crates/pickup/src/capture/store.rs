@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, DirBuilder, DirEntry, File};
-use std::io::{self, Read as _, Write};
+use std::io::{self, Read as _};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,16 +21,22 @@ use crate::source::probe::Read;
 mod bytes;
 mod given;
 pub(crate) mod hook;
+mod mark;
+mod small;
 #[cfg(test)]
 mod tests;
 
 use bytes::{Temp, hash};
 use hook::{Hook, StoreWrite};
+use mark::Mark;
 
 /// Files up to this size are captured through memory, so that known content costs no write.
 const IN_MEMORY_MAX: u64 = 256 * 1024;
 /// Kernels before 6.13 stamp times by the tick, 10 ms at most: a change that soon after ours may carry the same time.
 const RACY_NANOS: i64 = 20_000_000;
+
+/// Where temporaries are made, in the store's directory.
+const TEMPS: &str = "tmp";
 
 /// What became of a capture.
 #[derive(Debug, PartialEq, Eq)]
@@ -56,6 +62,7 @@ pub(crate) struct Store {
     state: Mutex<State>,
     collecting: Mutex<()>,
     hook: Option<Hook>,
+    mark: Mark,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +82,15 @@ impl Store {
     /// # Errors
     /// The directory cannot be made or read.
     pub(crate) fn open(dir: &Path, max: u64) -> Result<Self> {
-        let store = Self {
+        make_directory(dir)?;
+        make_private(dir)?;
+        let temps = dir.join(TEMPS);
+        make_directory(&temps)?;
+        for entry in fs::read_dir(&temps).doing("list", &temps)? {
+            let path = entry.doing("list", &temps)?.path();
+            fs::remove_file(&path).doing("remove", path)?;
+        }
+        Ok(Self {
             dir: dir.to_owned(),
             below: None,
             max,
@@ -84,20 +99,12 @@ impl Store {
             state: Mutex::default(),
             collecting: Mutex::default(),
             hook: None,
-        };
-        make_directory(dir)?;
-        make_private(dir)?;
-        let temps = store.temp_dir();
-        make_directory(&temps)?;
-        for entry in fs::read_dir(&temps).doing("list", &temps)? {
-            let path = entry.doing("list", &temps)?.path();
-            fs::remove_file(&path).doing("remove", path)?;
-        }
-        Ok(store)
+            mark: Mark::leave(dir)?,
+        })
     }
 
     /// The digests of all that is stored, sorted; counts it too, if nobody did before. A file is looked at only where
-    /// `size_of_known` cannot tell how long it is.
+    /// `size_of_known` cannot tell how long it is, or after a crash, which may have left half of a file: that is thrown away.
     ///
     /// # Errors
     /// The store cannot be listed.
@@ -105,10 +112,16 @@ impl Store {
         let mut is_counted = self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut digests, mut used) = (Vec::new(), 0);
         self.for_each(|digest, entry| {
-            digests.push(digest);
-            if !*is_counted {
-                used += size_of_known(&digest).map_or_else(|| size_of(entry), |size| Ok(Some(size)))?.unwrap_or(0);
+            let mut size = size_of_known(&digest);
+            if size.is_none() || !self.mark.is_clean() {
+                let Some(found) = size_of(entry)? else { return Ok(()) };
+                if size.is_some_and(|known| known != found) && self.throw_away(&digest, *is_counted)? {
+                    return Ok(());
+                }
+                size = Some(found);
             }
+            digests.push(digest);
+            used += size.unwrap_or(0);
             Ok(())
         })?;
         if !*is_counted {
@@ -201,7 +214,16 @@ impl Store {
         let path = self.path(digest);
         let stored = File::open(&path).doing("read", &path)?;
         let found = hash(&stored).doing("read", &path)?;
-        if found == *digest { Ok(()) } else { Err(self.damaged(digest)) }
+        if found == *digest {
+            return Ok(());
+        }
+        self.count()?;
+        if self.throw_away(digest, true)? {
+            let path = stored_path(&self.dir, digest);
+            let action = "use stored content, the content store is damaged:";
+            return Err(Error::new(ErrorKind::Io, action).at(path).transient());
+        }
+        Ok(())
     }
 
     /// The directory that holds all that was ever deployed.
@@ -291,21 +313,6 @@ impl Store {
         self.keep_small(&content, absolute).map(Some)
     }
 
-    fn keep_small(&self, content: &[u8], absolute: &Path) -> Result<Digest> {
-        let (digest, size) = (Digest(*blake3::hash(content).as_bytes()), content.len() as u64);
-        if self.pin_if_stored(&digest, size) {
-            return Ok(digest);
-        }
-        let reserved = self.reserve(size, absolute)?;
-        let temp = self.temp()?;
-        if let Err(error) = self.may(StoreWrite::Write) {
-            (&temp.file).write_all(&content[..content.len() / 2]).doing("write", &temp.path)?;
-            return Err(Error::io("write", &temp.path, error));
-        }
-        (&temp.file).write_all(content).doing("write", &temp.path)?;
-        self.keep(temp, digest, reserved)
-    }
-
     /// `None` if the file changed while it was read.
     fn capture_large(
         &self,
@@ -344,7 +351,7 @@ impl Store {
     fn keep(&self, mut temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
         let path = stored_path(&self.dir, &digest);
         self.may(StoreWrite::Rename).doing("write", &path)?;
-        temp.make_read_only().doing("write", &temp.path)?;
+        bytes::make_read_only(&temp.file).doing("write", &temp.path)?;
         let mut state = self.state();
         // Mostly the name is free, and its directory is there.
         let replaced = match temp.rename_to_new(&path) {
@@ -390,17 +397,23 @@ impl Store {
         }
     }
 
-    fn damaged(&self, digest: &Digest) -> Error {
+    /// Removes what cannot be used, and takes it off the count if it `is_counted`. `false` if it is whole after all: somebody
+    /// was in the middle of writing it when it was read.
+    fn throw_away(&self, digest: &Digest, is_counted: bool) -> Result<bool> {
         let path = stored_path(&self.dir, digest);
-        if let Err(error) = self.count() {
-            return error;
-        }
+        // Nothing is written under its own name while we have the lock.
         let mut state = self.state();
-        let size = path.symlink_metadata().map_or(0, |found| found.len());
-        if fs::remove_file(&path).is_ok() {
-            state.used = state.used.saturating_sub(size);
+        let Ok(found) = path.symlink_metadata() else { return Ok(true) };
+        if found.len() <= small::BRIEF_MAX as u64
+            && File::open(&path).and_then(|file| hash(&file)).ok() == Some(*digest)
+        {
+            return Ok(false);
         }
-        Error::new(ErrorKind::Io, "use stored content, the content store is damaged:").at(path).transient()
+        fs::remove_file(&path).doing("remove", path)?;
+        if is_counted {
+            state.used = state.used.saturating_sub(found.len());
+        }
+        Ok(true)
     }
 
     fn temp(&self) -> Result<Temp> {
@@ -410,7 +423,7 @@ impl Store {
     }
 
     fn temp_dir(&self) -> PathBuf {
-        self.dir.join("tmp")
+        self.dir.join(TEMPS)
     }
 
     /// Calls `each` with the digest and the entry of everything stored.

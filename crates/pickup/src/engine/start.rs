@@ -104,9 +104,10 @@ impl Builder {
         self
     }
 
-    /// Calls `hook` before each step that writes to the content store, with a word for it: `create` a temporary, `write`
-    /// into it, `rename` it to its place, `remove` what nobody refers to. Its error is that of the step, and half of a
-    /// small file is written where `write` fails: for tests of a full or broken disk.
+    /// Calls `hook` before each step that writes to the content store, with a word for it: `create` a file, `write` into it,
+    /// `rename` it to its place (a small one has that from the beginning, and only counts from then on), `remove` what nobody
+    /// refers to. Its error is that of the step, and half of a small file is written where `write` fails: for tests of a
+    /// full or broken disk.
     #[must_use]
     pub fn on_store_write(mut self, hook: impl Fn(&str) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
         self.store_hook = Some(StoreHook::new(move |step: StoreWrite| hook(step.as_str())));

@@ -72,6 +72,49 @@ pub(super) fn clone(_from: &File, _to: &File) -> bool {
     false
 }
 
+/// The mode of what is stored: readable for all who can get here, writable for nobody. A deployer must not change what others
+/// rely on.
+#[cfg(unix)]
+const STORED_MODE: u32 = 0o444;
+
+/// Gives the file that mode.
+pub(super) fn make_read_only(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    let permissions = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(STORED_MODE);
+    #[cfg(not(unix))]
+    let permissions = {
+        let mut permissions = file.metadata()?.permissions();
+        permissions.set_readonly(true);
+        permissions
+    };
+    file.set_permissions(permissions)
+}
+
+/// Makes a file of that mode, less what the process masks, which only this handle can write to.
+#[cfg(unix)]
+pub(super) fn create_read_only(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    OpenOptions::new().write(true).create_new(true).mode(STORED_MODE).open(path)
+}
+
+/// Not in one step here.
+#[cfg(not(unix))]
+pub(super) fn create_read_only(_path: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Makes a file at `path`, and tells whether it has less than that mode.
+pub(super) fn is_masked(path: &Path) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let file = create_read_only(path)?;
+        file.metadata().map(|made| made.mode() & 0o777 != STORED_MODE)
+    }
+    #[cfg(not(unix))]
+    File::create_new(path).map(|_| false)
+}
+
 /// A file under construction, removed unless it is renamed.
 pub(super) struct Temp {
     pub(super) path: PathBuf,
@@ -96,19 +139,6 @@ impl Temp {
     /// A file that is there already, and is ours.
     pub(super) fn given(path: PathBuf, file: File) -> Self {
         Self { path, file, is_named: true }
-    }
-
-    /// Readable for all who can get here, writable for nobody: a deployer must not change what others rely on.
-    pub(super) fn make_read_only(&self) -> io::Result<()> {
-        #[cfg(unix)]
-        let permissions = <fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o444);
-        #[cfg(not(unix))]
-        let permissions = {
-            let mut permissions = self.file.metadata()?.permissions();
-            permissions.set_readonly(true);
-            permissions
-        };
-        self.file.set_permissions(permissions)
     }
 
     /// Gives it the name `to`, whoever has that.

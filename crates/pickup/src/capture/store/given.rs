@@ -1,11 +1,11 @@
 //! Contents that are given to the store: bytes in memory, and files of our own that it may keep.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use super::bytes::{self, Temp};
 use super::{Store, hash};
-use crate::capture::{CapturedFile, Digest};
+use crate::capture::CapturedFile;
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::source::git::import::Contents;
 
@@ -19,15 +19,9 @@ impl Store {
     /// # Errors
     /// The store cannot be written, or its limit is reached. No trace stays behind.
     pub(crate) fn put(&self, named: &Path, content: &[u8], mode: u32) -> Result<CapturedFile> {
-        let digest = Digest(*blake3::hash(content).as_bytes());
         let size = content.len() as u64;
-        if !self.pin_if_stored(&digest, size) {
-            self.check_size(named, size)?;
-            let reserved = self.reserve(size, named)?;
-            let temp = self.temp()?;
-            (&temp.file).write_all(content).doing("write", &temp.path)?;
-            self.keep(temp, digest, reserved)?;
-        }
+        self.check_size(named, size)?;
+        let digest = self.keep_small(content, named)?;
         Ok(self.file(digest, size, mode))
     }
 

@@ -11,11 +11,11 @@ pub(crate) struct Hook(Arc<dyn Fn(StoreWrite) -> io::Result<()> + Send + Sync>);
 /// The steps that write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreWrite {
-    /// A temporary is made.
+    /// A file is made: a small one under its own name, a large one as a temporary.
     Create,
     /// Bytes go into it. Half of what is in memory is written if this fails.
     Write,
-    /// It gets its name.
+    /// It is there from now on: a large one gets its name.
     Rename,
     /// Content that nobody refers to is removed.
     Remove,

@@ -1,4 +1,5 @@
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Barrier};
 
 use super::*;
 
@@ -287,9 +288,99 @@ fn captures_on_several_threads_and_collections_agree() {
 fn a_store_that_cannot_be_written_is_a_transient_error_without_a_trace() {
     let case = Case::new(1 << 30);
     fs::remove_dir(case.store.temp_dir()).unwrap();
-    let error = case.try_capture(&case.file("a", b"x")).unwrap_err();
-    assert!(error.is_transient() && error.io_error().is_some(), "{error}");
-    assert_eq!(case.store.used(), 0);
+    // A small file needs the directory of its digest, a large one begins as a temporary.
+    let small = b"x";
+    fs::write(stored_path(&case.store.dir, &digest(small)).parent().unwrap(), "no directory").unwrap();
+    for content in [small.to_vec(), large(3)] {
+        let error = case.try_capture(&case.file("a", &content)).unwrap_err();
+        assert!(error.is_transient() && error.io_error().is_some(), "{error}");
+        assert_eq!(case.store.used(), 0);
+    }
+}
+
+#[test]
+fn half_of_a_small_file_that_a_crash_left_is_thrown_away_at_the_next_start() {
+    let case = Case::new(1 << 30);
+    let (torn, whole, other) = (case.put("a", b"torn"), case.put("b", b"whole"), case.put("c", b"of nobody"));
+    let tear = |file: &CapturedFile| {
+        fs::remove_file(&file.stored).unwrap();
+        fs::write(&file.stored, "to").unwrap();
+    };
+    tear(&torn);
+    let known = HashMap::from([(torn.digest, 4), (whole.digest, 5)]);
+    // The first store was not closed.
+    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    let mut expected = [whole.digest, other.digest];
+    expected.sort_unstable();
+    assert_eq!(again.stored(|digest| known.get(digest).copied()).unwrap(), expected);
+    assert!(!torn.stored.exists());
+    assert_eq!(again.used(), 5 + 9);
+    drop(again);
+    // After one that was, known files are not looked at.
+    tear(&whole);
+    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    assert_eq!(again.stored(|digest| known.get(digest).copied()).unwrap(), expected);
+}
+
+#[test]
+fn a_small_file_that_cannot_be_written_leaves_no_trace_and_spares_what_has_its_name() {
+    let case = Case::new(1 << 30);
+    let there = case.put("there", b"there");
+    case.store.unpin(&there.digest);
+    for failing in [StoreWrite::Create, StoreWrite::Write, StoreWrite::Rename] {
+        let fail = move |step| if step == failing { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
+        let broken = Store::open(&case.store.dir, 1 << 30).unwrap().with_hook(Some(Hook::new(fail)));
+        for content in ["new", "there"] {
+            let path = case.file("a", content.as_bytes());
+            let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
+            let is_known = content == "there" && failing != StoreWrite::Create;
+            assert_eq!(broken.capture(&path, &seen, false).is_ok(), is_known, "{failing:?} {content}");
+        }
+        assert_eq!(broken.used(), 5, "{failing:?}");
+        assert_eq!(fs::read(&there.stored).unwrap(), b"there");
+    }
+}
+
+#[test]
+fn what_others_do_to_a_small_file_while_it_is_written_harms_nobody() {
+    let content = b"contended";
+    let actions: [fn(&Store, &Path, &Digest); 3] = [
+        |store, path, _| {
+            let seen = Fingerprint::of(&fs::metadata(path).unwrap());
+            assert!(matches!(store.capture(path, &seen, false).unwrap(), Captured::File(_)));
+        },
+        |store, _, _| assert_eq!(store.collect(nothing).unwrap(), 0),
+        // Half of it is there, which looks like damage until it is looked at in its turn.
+        |store, _, digest| store.verify(digest).unwrap(),
+    ];
+    for action in actions {
+        let case = Case::new(1 << 30);
+        let (path, digest) = (case.file("a", content), digest(content));
+        let (written, waited) = (Barrier::new(2), AtomicBool::new(false));
+        let (written, waited) = (Arc::new(written), Arc::new(waited));
+        let hook = Hook::new({
+            let (written, waited) = (written.clone(), waited.clone());
+            move |step| {
+                // The file is there, and nothing or all of it is in it.
+                if step == StoreWrite::Write && !waited.swap(true, Ordering::Relaxed) {
+                    written.wait();
+                }
+                Ok(())
+            }
+        });
+        let store = Store::open(&case.store.dir, 1 << 30).unwrap().with_hook(Some(hook));
+        let file = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                written.wait();
+                action(&store, &path, &digest);
+            });
+            let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
+            let Captured::File(file) = store.capture(&path, &seen, false).unwrap() else { panic!() };
+            file
+        });
+        assert_eq!(fs::read(&file.stored).unwrap(), content);
+        assert_eq!((store.used(), case.temps()), (9, 0));
+    }
 }
 
 impl Store {
