@@ -85,6 +85,12 @@ impl Store {
         make_directory(dir)?;
         make_private(dir)?;
         let temps = dir.join(TEMPS);
+        if !temps.is_dir() {
+            // A new store: no capture has to wait for the directory of its digest.
+            for group in 0..=u8::MAX {
+                make_directory(&dir.join(format!("{group:02x}")))?;
+            }
+        }
         make_directory(&temps)?;
         for entry in fs::read_dir(&temps).doing("list", &temps)? {
             let path = entry.doing("list", &temps)?.path();

@@ -290,7 +290,9 @@ fn a_store_that_cannot_be_written_is_a_transient_error_without_a_trace() {
     fs::remove_dir(case.store.temp_dir()).unwrap();
     // A small file needs the directory of its digest, a large one begins as a temporary.
     let small = b"x";
-    fs::write(stored_path(&case.store.dir, &digest(small)).parent().unwrap(), "no directory").unwrap();
+    let group = stored_path(&case.store.dir, &digest(small)).parent().unwrap().to_owned();
+    fs::remove_dir(&group).unwrap();
+    fs::write(&group, "no directory").unwrap();
     for content in [small.to_vec(), large(3)] {
         let error = case.try_capture(&case.file("a", &content)).unwrap_err();
         assert!(error.is_transient() && error.io_error().is_some(), "{error}");
