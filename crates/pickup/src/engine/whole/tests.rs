@@ -4,24 +4,19 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tokio_util::sync::CancellationToken;
 
 use crate::change::Content;
-use crate::config::{UnitKind, WatchMode};
+use crate::config::UnitKind;
 use crate::deploy::{Unit, from_fn};
-use crate::engine::aside::{Aside, Real};
-use crate::engine::inbox::Inbox;
+use crate::engine::aside::Aside;
 use crate::engine::pickup::Pickup;
-use crate::engine::running::Parts;
-use crate::engine::shared::Clock;
+use crate::engine::testing::{knowing, later};
 use crate::path::UnitPath;
 use crate::source::Place;
-use crate::source::git::worker::GitWorker;
 use crate::{Config, Engine, PickupConfig, SyncOptions};
 
 /// The versions among the files of each deployment.
@@ -99,40 +94,9 @@ async fn a_directory_exchanged_within_a_tree_is_one_version() {
     is_one_version_whenever_it_is_live(UnitKind::Tree, "in/app").await;
 }
 
-/// A pickup that nobody runs, of units that are directories; it knows what is in `in`.
-fn knowing(base: &Path) -> (Pickup, Aside) {
-    let pickup =
-        PickupConfig { unit: UnitKind::Directory, watch: WatchMode::Off, ..PickupConfig::new("p", base.join("in")) };
-    let aside = Aside::new(&base.join("state")).unwrap();
-    let real = Real {
-        state_dir: base.join("state"),
-        store_max: u64::MAX,
-        git_worker: GitWorker::InProcess,
-        module_probe: None,
-        clock: Clock::system(),
-        runtime: tokio::runtime::Handle::current(),
-        cancel: CancellationToken::new(),
-    };
-    let shared = aside.shared(real).unwrap();
-    let bound: Arc<[_]> = Arc::new([]);
-    let parts = Parts {
-        shared: shared.clone(),
-        config: Arc::new(pickup),
-        enders: bound.clone(),
-        bound,
-        inbox: Arc::new(Inbox::new()),
-        turn: Arc::default(),
-        starts: AtomicU64::new(0),
-    };
-    let mut pickup = parts.pickup(shared.watcher.subscribe(Arc::new(|_| {}))).unwrap();
-    pickup.rescan_all(shared.now());
-    pickup.look_at_due(later(&pickup));
-    (pickup, aside)
-}
-
-/// Whatever has to stand still has done so by then.
-fn later(pickup: &Pickup) -> Instant {
-    pickup.shared.now() + Duration::from_secs(3600)
+/// A pickup of units that are directories.
+fn pickup(base: &Path) -> (Pickup, Aside) {
+    knowing(base, PickupConfig { unit: UnitKind::Directory, ..PickupConfig::new("p", base.join("in")) })
 }
 
 /// `in/app` with a file, and with two in a directory below; `other` is the next version of it, and has just those.
@@ -164,7 +128,7 @@ async fn a_unit_is_as_captured_if_all_of_it_is_there_and_nothing_else() {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().canonicalize().unwrap();
         two_versions(&base);
-        let (mut pickup, _aside) = knowing(&base);
+        let (mut pickup, _aside) = pickup(&base);
         assert_eq!(pickup.known.len(), 3);
         change(&base);
         assert_eq!(pickup.is_as_captured(&app(), &mut |_, _, _| {}), expected, "{what}");
@@ -183,7 +147,7 @@ async fn a_version_that_gives_its_name_away_while_it_is_listed_and_takes_it_back
     let base = directory.path().canonicalize().unwrap();
     let (ours, other) = (base.join("in/app"), base.join("other"));
     two_versions(&base);
-    let (mut pickup, _aside) = knowing(&base);
+    let (mut pickup, _aside) = pickup(&base);
     fs::write(ours.join("below/3"), "0").unwrap();
     let changed = || fs::metadata(&ours).map(|found| (found.ctime(), found.ctime_nsec())).unwrap();
     let before = changed();
