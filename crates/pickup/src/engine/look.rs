@@ -171,7 +171,7 @@ impl Pickup {
         let known = self.known.get(&place).copied();
         let fingerprint = known.as_ref().map(|known| &known.fingerprint);
         let link = place.clone();
-        let before = Before { listed, known: fingerprint };
+        let before = Before { listed, known: fingerprint, partial: self.settle.partial(&place) };
         let look = || self.probe.look(&real, &place, self.config.symlinks, hint, before);
         let (mut sight, mut read) = look();
         // The kernel tells of a close a moment before it is done, and that moment is short.
