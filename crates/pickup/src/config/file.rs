@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use super::Config;
 use super::document::Lines;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::source::Writer;
-use crate::source::lease::Lease;
+use crate::lease::{Lease, Writer};
 
 /// No configuration is larger; whatever is, was named by mistake.
 const FILE_MAX: u64 = 1 << 20;

@@ -5,10 +5,10 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::lease::Lease;
 use super::structure;
 use super::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 use crate::config::Symlinks;
+use crate::lease::Lease;
 
 #[cfg(all(test, unix))]
 mod tests;
