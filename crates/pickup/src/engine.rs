@@ -39,6 +39,8 @@ mod running;
 mod shared;
 mod start;
 mod status;
+#[cfg(all(test, target_os = "linux"))]
+mod testing;
 mod transaction;
 #[cfg(target_os = "linux")]
 mod unclaimed;

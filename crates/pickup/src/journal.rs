@@ -48,6 +48,7 @@ use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
 use self::closed::Closing;
+pub(crate) use self::closed::Doubt;
 pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
 pub(crate) use self::state::GroupState;
 use self::state::IllegalTransition;
@@ -302,6 +303,8 @@ pub(crate) struct Journal {
     hook: Option<Hook>,
     /// The highest generation that a pickup ever used, where it is known.
     last_generations: HashMap<String, u64>,
+    /// Raised by whoever meets damage.
+    doubt: Doubt,
     /// Of the one who writes. It is dropped after the connection.
     closing: Option<Box<Closing>>,
 }
@@ -314,6 +317,7 @@ impl Journal {
             store: state_dir.join("store").into(),
             hook,
             last_generations: HashMap::new(),
+            doubt: Doubt::default(),
             closing: None,
         }
     }
@@ -323,16 +327,19 @@ impl Journal {
         self.closing.as_ref().is_some_and(|closing| closing.is_unchecked)
     }
 
-    /// The next start is to check it before anything else.
-    pub(crate) fn doubt(&mut self) {
-        if let Some(closing) = &mut self.closing {
-            closing.is_doubted = true;
-        }
+    /// Whether the next start is to check it before anything else.
+    pub(crate) fn doubt(&self) -> &Doubt {
+        &self.doubt
+    }
+
+    /// The same, and damage that it meets is known to whoever has `doubt`.
+    pub(crate) fn doubted_by(self, doubt: Doubt) -> Self {
+        Self { doubt, ..self }
     }
 
     /// The same, which leaves nothing behind that says how it was closed.
-    pub(crate) fn unmarked(mut self) -> Self {
-        self.doubt();
+    pub(crate) fn unmarked(self) -> Self {
+        self.doubt.raise();
         self
     }
 
@@ -346,19 +353,26 @@ impl Journal {
         self.hook.as_ref().map_or(Ok(()), |hook| hook(kind, Moment::Before))?;
         // The write lock first: a reader that turns writer may be refused without waiting.
         let written = within(&self.connection, "BEGIN IMMEDIATE", body);
-        let value = written.map_err(|fault| fault.doing(kind.action(), &self.path))?;
+        let value = written.map_err(|fault| self.failed(fault, kind.action()))?;
         self.hook.as_ref().map_or(Ok(()), |hook| hook(kind, Moment::After))?;
         Ok(value)
     }
 
     /// Runs one statement, which has a consistent view by itself.
     fn read_at_once<T>(&self, body: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T> {
-        body(&self.connection).map_err(|fault| fault.doing("read journal", &self.path))
+        body(&self.connection).map_err(|fault| self.failed(fault, "read journal"))
     }
 
     /// Runs `body` on one consistent view.
     fn read<T>(&self, body: impl FnOnce(&Connection) -> Attempt<T>) -> Result<T> {
-        within(&self.connection, "BEGIN", body).map_err(|fault| fault.doing("read journal", &self.path))
+        within(&self.connection, "BEGIN", body).map_err(|fault| self.failed(fault, "read journal"))
+    }
+
+    fn failed(&self, fault: Fault, action: &str) -> Error {
+        if matches!(&fault, Fault::Sql(error) if open::is_damage(error)) {
+            self.doubt.raise();
+        }
+        fault.doing(action, &self.path)
     }
 }
 

@@ -69,6 +69,7 @@ pub mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 mod journal;
+mod lease;
 mod path;
 mod plan;
 mod settle;

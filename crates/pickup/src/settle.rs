@@ -16,6 +16,8 @@ mod tests;
 const EMPTY_WAIT: Duration = Duration::from_millis(250);
 /// The kernel tells of a close a few microseconds before the writer no longer counts as one.
 const CLOSE_LAG: Duration = Duration::from_millis(1);
+/// Kernels before 6.13 stamp times by the tick, 10 ms at most: two writes closer than this may leave the same times.
+const RACY: Duration = Duration::from_millis(20);
 /// The longest pause between two looks at a path that does not move.
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
@@ -57,6 +59,8 @@ struct Pending {
     fingerprint: Fingerprint,
     /// When the fingerprint was first seen as it is.
     since: Instant,
+    /// When it was seen last.
+    seen: Instant,
     waiting: Waiting,
     due: Instant,
     pause: Duration,
@@ -106,7 +110,7 @@ impl Settle {
             Waiting::Still(window) => since + *window,
             Waiting::Writer | Waiting::Partial(_) => now + pause,
         };
-        let pending = Pending { fingerprint: seen.fingerprint, since, waiting: waiting.clone(), due, pause };
+        let pending = Pending { fingerprint: seen.fingerprint, since, seen: now, waiting: waiting.clone(), due, pause };
         self.deadlines.insert((due, place.clone()));
         self.pending.insert(place.clone(), pending);
         Verdict::Wait(waiting)
@@ -165,6 +169,16 @@ impl Settle {
     /// What `place` waits for, if it does.
     pub(crate) fn waiting(&self, place: &Place) -> Option<&Waiting> {
         self.pending.get(place).map(|pending| &pending.waiting)
+    }
+
+    /// What was found incomplete at `place` for good, and what it lacks: it was looked at so long after it was first seen as it
+    /// is that no other write hides behind the same times.
+    pub(crate) fn partial(&self, place: &Place) -> Option<(&Fingerprint, &str)> {
+        let pending = self.pending.get(place).filter(|pending| pending.seen - pending.since >= RACY)?;
+        match &pending.waiting {
+            Waiting::Partial(why) => Some((&pending.fingerprint, why)),
+            Waiting::Writer | Waiting::Empty | Waiting::Still(_) => None,
+        }
     }
 
     /// Every path that waits, and what for.

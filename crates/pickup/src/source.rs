@@ -5,11 +5,11 @@
 
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::lease::Writer;
 use crate::path::UnitPath;
 
 pub mod git;
 pub(crate) mod ignore;
-pub(crate) mod lease;
 pub(crate) mod mount;
 pub(crate) mod opened;
 pub(crate) mod probe;
@@ -66,17 +66,6 @@ pub(crate) enum Hint {
     Closed,
     /// It was renamed into place.
     MovedIn,
-}
-
-/// Whether somebody has the file open for writing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Writer {
-    /// A read lease was granted: nobody has.
-    Nobody,
-    /// The lease was refused because of a writer.
-    Somebody,
-    /// Leases are not to be had here: not our file, or a file system without them.
-    Unknown,
 }
 
 /// Whether the file's own format says that it is whole.

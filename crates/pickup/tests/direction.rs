@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Every top-level module, lowest first: each may name those above it in this list, and itself.
 const ORDER: &[&str] = &[
-    "path", "error", "tls", "config", // What every stage stands on.
+    "path", "error", "tls", "lease", "config", // What every stage stands on.
     "source", "settle", "capture", "change", "plan", "deploy", "journal", "event", // The stages.
     "control", "engine", // The door to the engine, which knows all of them.
     "fuzzing", "lib", // What fuzzers reach, and the list of names.

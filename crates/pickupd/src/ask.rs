@@ -210,7 +210,7 @@ impl Ask {
 }
 
 fn json_line(value: &serde_json::Value) -> String {
-    format!("{value}\n")
+    format!("{}\n", crate::paint::harmless(&value.to_string()))
 }
 
 /// What a path that somebody typed may mean, in order: as it is from here, and as it is below a pickup directory.

@@ -72,7 +72,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 pub fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value);
     let text = text.map_err(|error| Failure { code: FAILED, message: format!("cannot write JSON: {error}") })?;
-    print(&format!("{text}\n"))
+    print(&format!("{}\n", crate::paint::harmless(&text)))
 }
 
 /// 0, or 1 if the work failed.

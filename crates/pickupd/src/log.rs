@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::exit::Failure;
-use crate::paint::{Paint, steers, visible};
+use crate::paint::{Paint, harmless, steers, visible};
 
 /// What `log` says, if it can be understood.
 pub fn filter(log: &str) -> Result<EnvFilter, Error> {
@@ -28,9 +28,25 @@ pub fn start(settings: &Settings, log: Option<&str>, paint: Paint) -> Result<(),
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match settings.log_format {
         LogFormat::Text => builder.event_format(Line { paint, time: time_format() }).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => builder.json().map_event_format(Harmless).init(),
     }
     Ok(())
+}
+
+/// Lines of JSON that steer no terminal.
+struct Harmless<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Harmless<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, cx: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(cx, Writer::new(&mut line), event)?;
+        writer.write_str(&harmless(&line))
+    }
 }
 
 /// What stands before each line. Who sits at a terminal knows the day.

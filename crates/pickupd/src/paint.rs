@@ -73,3 +73,35 @@ pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
+
+/// JSON with what steers escaped, as JSON escapes it: it means the same to programs, and nothing to a terminal.
+pub fn harmless(json: &str) -> String {
+    use std::fmt::Write;
+    let mut harmless = String::with_capacity(json.len());
+    for c in json.chars() {
+        // All of them but line ends and spaces between values are within strings, and none takes two units of UTF-16.
+        if steers(c) && c != '\n' {
+            let _infallible = write!(harmless, "\\u{:04x}", u32::from(c));
+        } else {
+            harmless.push(c);
+        }
+    }
+    harmless
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_means_the_same_without_what_steers() {
+        let name = "\u{7f}\u{9b}2J\u{202e}gpj.exe\u{2066}\u{2028}\n\u{1b}[31m\u{e4}\u{1f600}";
+        for text in [serde_json::to_string(name).unwrap(), serde_json::to_string_pretty(&[name]).unwrap()] {
+            let shown = harmless(&text);
+            assert!(!shown.chars().any(|c| steers(c) && c != '\n'), "{shown:?}");
+            let (before, after): (serde_json::Value, serde_json::Value) =
+                (serde_json::from_str(&text).unwrap(), serde_json::from_str(&shown).unwrap());
+            assert_eq!(before, after);
+        }
+    }
+}

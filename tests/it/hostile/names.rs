@@ -57,12 +57,24 @@ fn names_that_steer_a_terminal_reach_neither_it_nor_the_log() {
         let json: Value =
             serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{question:?}: {error}"));
         assert!(!json.is_null());
-        assert!(!output.stdout[..output.stdout.len() - 1].iter().any(|byte| *byte < b' ' && *byte != b'\n'));
+        is_harmless(&format!("{question:?} as JSON"), &text(&output.stdout));
     }
     let status: Value = serde_json::from_slice(&sandbox.run_pickupd(&["status", "--json"]).stdout).expect("JSON");
     let failed: BTreeSet<&str> =
         status[0]["failed"].as_array().expect("failed units").iter().filter_map(|unit| unit["unit"].as_str()).collect();
     assert_eq!(failed, BTreeSet::from(STEERING), "whole and unchanged for programs");
+    is_harmless("the log", &daemon.stop());
+}
+
+#[test]
+fn names_that_steer_a_terminal_are_escaped_in_a_log_of_json() {
+    let sandbox = Sandbox::new();
+    for name in STEERING {
+        sandbox.write(PathBuf::from("in").join(name), "x");
+    }
+    let daemon = sandbox.daemon();
+    daemon.wait_until("every name", |log| log.deployed.len() == STEERING.len());
+    assert_eq!(BTreeSet::from_iter(daemon.all_deployed().keys().map(String::as_str)), BTreeSet::from(STEERING));
     is_harmless("the log", &daemon.stop());
 }
 

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use super::Config;
 use super::document::Lines;
 use crate::error::{Error, ErrorKind, IoContext, Result};
-use crate::source::Writer;
-use crate::source::lease::Lease;
+use crate::lease::{Lease, Writer};
 
 /// No configuration is larger; whatever is, was named by mistake.
 const FILE_MAX: u64 = 1 << 20;
@@ -30,7 +29,7 @@ impl Config {
     /// If the file cannot be read, is no regular file, larger than 1 MiB or not UTF-8, or if it is still being written.
     pub fn read(path: &Path) -> Result<String> {
         // On a thread of its own: whoever asks for writers can take a signal no more.
-        let read = thread::scope(|scope| scope.spawn(|| read_whole(path)).join());
+        let read = thread::scope(|scope| scope.spawn(|| read_whole(path, WRITER_MAX)).join());
         let bytes = read.map_err(|_| refuse("read configuration: its reader panicked:", path))??;
         String::from_utf8(bytes).map_err(|error| {
             let good = error.utf8_error().valid_up_to();
@@ -46,7 +45,7 @@ fn refuse(action: &str, path: &Path) -> Error {
     Error::new(ErrorKind::Config, action).at(path)
 }
 
-fn read_whole(path: &Path) -> Result<Vec<u8>> {
+fn read_whole(path: &Path, writer_max: Duration) -> Result<Vec<u8>> {
     let lease = Lease::on_this_thread().doing("look for writers of configuration", path)?;
     let start = Instant::now();
     loop {
@@ -61,7 +60,7 @@ fn read_whole(path: &Path) -> Result<Vec<u8>> {
             }
             return Ok(bytes);
         }
-        if start.elapsed() >= WRITER_MAX {
+        if start.elapsed() >= writer_max {
             return Err(refuse("read configuration that somebody has open for writing; save and close it:", path));
         }
         thread::sleep(WRITER_LOOK);
@@ -82,4 +81,34 @@ fn unless_written(file: &mut File, lease: &Lease) -> io::Result<Option<Vec<u8>>>
 fn is_same(before: &Metadata, after: &Metadata) -> bool {
     let modified = |metadata: &Metadata| metadata.modified().ok();
     before.len() == after.len() && modified(before) == modified(after)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::io::Write;
+    use std::mem::MaybeUninit;
+
+    use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags, add_watch, init};
+
+    use super::*;
+
+    #[test]
+    fn whoever_writes_the_file_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("pickup.conf");
+        let mut writer = File::create(&path).unwrap();
+        writer.write_all(b"half, ").unwrap();
+        let refused = read_whole(&path, Duration::ZERO).unwrap_err().to_string();
+        assert!(refused.contains("somebody has open for writing"), "{refused}");
+        let looks = init(CreateFlags::CLOEXEC).unwrap();
+        add_watch(&looks, &path, WatchFlags::CLOSE_NOWRITE).unwrap();
+        thread::scope(|scope| {
+            let read = scope.spawn(|| read_whole(&path, Duration::from_secs(600)));
+            // The first look is over.
+            Reader::new(&looks, &mut [MaybeUninit::uninit(); 512]).next().unwrap();
+            writer.write_all(b"and the other").unwrap();
+            drop(writer);
+            assert_eq!(read.join().unwrap().unwrap(), b"half, and the other");
+        });
+    }
 }

@@ -20,6 +20,7 @@ use crate::path::UnitPath;
 mod identity;
 mod room;
 mod swap;
+mod tree;
 
 pub(crate) use identity::{Found, Identity, identify};
 

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::capture::Digest;
 use crate::config::ReleaseConfig;
 use crate::deploy::lane::{self, Lanes, Stop};
+use crate::deploy::place::Parent;
 use crate::deploy::{Context, Deployer, Observed, Scope, Unit, expand};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path;
@@ -140,17 +141,14 @@ impl Work {
     fn check(&self, unit: &Unit) -> Result<()> {
         let into = self.into(unit)?;
         link::read(&into, &self.config.link)?;
-        for directory in [into.clone(), into.join(RELEASES)] {
-            match std::fs::metadata(&directory) {
-                Ok(found) if !found.is_dir() => {
-                    return Err(Error::deploy(format!("put releases below {}: no directory", directory.display())));
-                }
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::io("look at", directory, error)),
+        match std::fs::metadata(&into) {
+            Ok(found) if !found.is_dir() => {
+                Err(Error::deploy(format!("put releases below {}: no directory", into.display())))
             }
+            Ok(_) => Parent::open(&into.join(RELEASES)).map(drop),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(Error::io("look at", into, error)),
         }
-        Ok(())
     }
 
     fn into(&self, unit: &Unit) -> Result<PathBuf> {

@@ -81,6 +81,7 @@ impl Aside {
         Ok(Arc::new(Shared {
             state_dir: self.path.clone(),
             real_dir: real.state_dir,
+            doubt: journal.doubt().clone(),
             journal: Mutex::new(journal),
             store,
             watcher: Watcher::start(),

@@ -158,6 +158,11 @@ mod tests {
         }
         let mail = inbox.wait(None, Instant::now);
         assert_eq!(mail.notices, [Notice::Overflow, Notice::Anchor { root: NOTICES_MAX, is_exchanged: true }]);
+        // What is kept back comes after it.
+        (0..NOTICES_MAX).for_each(|root| inbox.notice(Notice::Anchor { root, is_exchanged: true }));
+        inbox.notice(entry("a", Hint::Created));
+        let now = Instant::now();
+        assert_eq!(inbox.wait(Some(now), || now).notices, [Notice::Overflow]);
     }
 
     #[test]
@@ -175,6 +180,45 @@ mod tests {
     }
 
     #[test]
+    fn creations_writes_and_attributes_are_kept_back() {
+        let hints = [
+            (Some(Hint::Created), true),
+            (Some(Hint::Written), true),
+            (Some(Hint::Attributes), true),
+            (Some(Hint::Closed), false),
+            (Some(Hint::MovedIn), false),
+            (Some(Hint::Scan), false),
+            (None, false),
+        ];
+        for (hint, is_kept_back) in hints {
+            let (inbox, start) = (Inbox::<()>::new(), Instant::now());
+            let place = crate::source::Place { root: 0, path: crate::path::UnitPath::new("a").unwrap() };
+            inbox.notice(Notice::Entry { place, hint });
+            assert_eq!(inbox.wait(Some(start), || start).notices.is_empty(), is_kept_back, "{hint:?}");
+        }
+    }
+
+    /// The clock is read just before the wait, with the lock held: whatever is put in after that finds somebody waiting.
+    #[test]
+    fn whoever_waits_is_woken_by_a_hint_also_by_one_that_is_kept_back() {
+        for hint in [Hint::Closed, Hint::Created] {
+            let (inbox, (asked, waits)) = (Inbox::<()>::new(), std::sync::mpsc::channel());
+            let now = || {
+                let _nobody_cares_any_more = asked.send(());
+                Instant::now()
+            };
+            let start = Instant::now();
+            std::thread::scope(|scope| {
+                let waiter = scope.spawn(|| inbox.wait(Some(start + Duration::from_secs(60)), now));
+                waits.recv().unwrap();
+                inbox.notice(entry("a", hint));
+                assert_eq!(waiter.join().unwrap().notices, [entry("a", hint)]);
+            });
+            assert!(start.elapsed() < Duration::from_secs(30), "{hint:?}: it slept until its deadline");
+        }
+    }
+
+    #[test]
     fn what_is_likely_to_be_followed_is_handed_out_with_what_follows() {
         let (inbox, start) = (Inbox::<()>::new(), Instant::now());
         let (created, closed, next) = (entry("a", Hint::Created), entry("a", Hint::Closed), entry("b", Hint::Created));
@@ -186,6 +230,8 @@ mod tests {
         assert_eq!(inbox.wait(Some(start), || start).notices, []);
         let later = start + FOLLOWED_WITHIN;
         assert_eq!(inbox.wait(None, || later).notices, [next]);
+        inbox.notice(entry("c", Hint::Created));
+        assert_eq!(inbox.wait(Some(later), || later).notices, [], "each is kept back for as long");
     }
 
     #[test]

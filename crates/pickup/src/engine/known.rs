@@ -139,3 +139,45 @@ impl Reading {
         self.failed.take().map_or(Ok(()), Err)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written_at(mtime: i64) -> Fingerprint {
+        Fingerprint { mtime, ..Fingerprint::COMMITTED }
+    }
+
+    /// Sifts what `directory` of root 0 was found to hold, by name and time; gives what is left, and what is marked.
+    fn sifted(known: &mut AllKnown, directory: &str, found: &[(&str, i64)]) -> (Vec<String>, Vec<String>) {
+        let found =
+            found.iter().map(|(name, mtime)| Found { name: name.into(), fingerprint: Some(written_at(*mtime)) });
+        let mut found: Vec<Found> = found.collect();
+        sift(known, 0, 7, &UnitPath::new(directory).unwrap(), &mut found);
+        let left = found.iter().map(|found| found.name.display().to_string()).collect();
+        let marked = known.iter().filter(|(_, known)| known.is_found(7));
+        (left, marked.map(|(place, _)| format!("{}:{}", place.root, place.path)).collect())
+    }
+
+    #[test]
+    fn what_is_as_it_is_known_to_be_is_taken_out_and_all_that_is_there_is_marked() {
+        let digest = Digest([0; 32]);
+        let files =
+            ["a", "b", "c", "d/x", "d/y", "e", "g"].map(|path| (0, path)).into_iter().chain([(1, "a"), (1, "h")]);
+        let mut known: AllKnown = files
+            .map(|(root, path)| {
+                let place = Place { root, path: UnitPath::new(path).unwrap() };
+                (place, Known::new(written_at(1), digest, path == "b"))
+            })
+            .collect();
+        let found = [("a", 1), ("b", 1), ("c", 2), ("e", 1), ("f", 1), ("g", 1), ("h", 1)];
+        let (left, marked) = sifted(&mut known.clone(), "", &found);
+        assert_eq!(left, ["b", "c", "f", "h"], "racy, changed, new, and known in another root only");
+        assert_eq!(marked, ["0:a", "0:b", "0:c", "0:e", "0:g"]);
+        let (left, marked) = sifted(&mut known, "d", &[("x", 1), ("z", 1)]);
+        assert_eq!((left, marked), (vec!["z".to_owned()], vec!["0:d/x".to_owned()]));
+        let racy = Place { root: 0, path: UnitPath::new("b").unwrap() };
+        sifted(&mut known, "", &[("b", 1)]);
+        assert!(known[&racy].is_racy() && known[&racy].is_found(7) && !known[&racy].is_found(6), "both in one mark");
+    }
+}

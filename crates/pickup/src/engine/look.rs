@@ -20,6 +20,10 @@ use crate::source::probe::{Before, Read};
 use crate::source::watch::Notice;
 use crate::source::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 
+#[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "the tests are the writers")]
+mod tests;
+
 /// How soon a look that failed for a reason outside the file is tried again.
 const RELOOK: Duration = Duration::from_secs(1);
 /// How many of the files listed at the start are looked at in one go.
@@ -167,7 +171,7 @@ impl Pickup {
         let known = self.known.get(&place).copied();
         let fingerprint = known.as_ref().map(|known| &known.fingerprint);
         let link = place.clone();
-        let before = Before { listed, known: fingerprint };
+        let before = Before { listed, known: fingerprint, partial: self.settle.partial(&place) };
         let look = || self.probe.look(&real, &place, self.config.symlinks, hint, before);
         let (mut sight, mut read) = look();
         // The kernel tells of a close a moment before it is done, and that moment is short.

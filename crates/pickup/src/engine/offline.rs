@@ -14,7 +14,7 @@ use crate::source::git::GitStatus;
 use crate::source::ignore::Rules;
 
 /// The records in a state directory, for reading while no engine runs.
-pub struct Records(Journal);
+pub struct Records(Box<Journal>);
 
 impl Records {
     /// Opens the records in `state_dir`.
@@ -24,7 +24,7 @@ impl Records {
     pub fn open(state_dir: &Path) -> Result<Self> {
         let found = Journal::open_read_only(state_dir)?;
         let none = || Error::new(ErrorKind::NotFound, "find records of an earlier run in").at(state_dir);
-        found.map(Self).ok_or_else(none)
+        found.map(|journal| Self(Box::new(journal))).ok_or_else(none)
     }
 
     /// Deployments, newest first, `limit` at most.

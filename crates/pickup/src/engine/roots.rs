@@ -24,7 +24,7 @@ const FRESH_MAX: usize = 1024;
 const HELD_MAX: usize = 1 << 16;
 
 /// Takes out of what a directory was found to hold what is known and did not change.
-type SiftKnown<'a> = &'a mut dyn FnMut(&mut AllKnown, &UnitPath, &mut Vec<Found>);
+pub(super) type SiftKnown<'a> = &'a mut dyn FnMut(&mut AllKnown, &UnitPath, &mut Vec<Found>);
 
 impl Pickup {
     /// Looks where every root is, and compares everything in it.

@@ -15,7 +15,7 @@ use crate::deploy::dynamic::DynDeployer;
 use crate::deploy::{Context, Reporter};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{EventKind, Publisher};
-use crate::journal::Journal;
+use crate::journal::{Doubt, Journal};
 use crate::source::watch::Watcher;
 
 /// How long a store that is full is left alone after a sweep, at least.
@@ -64,6 +64,8 @@ pub(super) struct Shared {
     /// Where deployers keep what is their own: the state directory, and in a rehearsal that of the real engine.
     pub real_dir: PathBuf,
     pub journal: Mutex<Journal>,
+    /// Whether the journal is damaged, as far as anybody knows.
+    pub doubt: Doubt,
     pub store: Store,
     pub watcher: Watcher,
     pub events: Publisher,
@@ -88,7 +90,8 @@ impl Shared {
     /// The journal once more, for reading much of it beside whoever writes.
     pub(super) fn reader(&self) -> Result<Journal> {
         let reader = Journal::open_read_only(&self.state_dir)?;
-        reader.ok_or_else(|| Error::new(ErrorKind::Journal, "read journal: it is gone from").at(&self.state_dir))
+        let gone = || Error::new(ErrorKind::Journal, "read journal: it is gone from").at(&self.state_dir);
+        Ok(reader.ok_or_else(gone)?.doubted_by(self.doubt.clone()))
     }
 
     pub(super) fn now(&self) -> Instant {

@@ -27,6 +27,10 @@ use crate::journal::{Hook, Journal, JournalWrite, Moment, Opened};
 use crate::source::git::worker::GitWorker;
 use crate::source::watch::Watcher;
 
+#[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "the tests are the failing disk")]
+mod tests;
+
 /// How often the history is pruned and the content store is swept.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
@@ -43,6 +47,7 @@ pub struct Builder {
     hook: Option<Hook>,
     store_hook: Option<StoreHook>,
     pub(super) git_worker: GitWorker,
+    check_pause: Duration,
 }
 
 impl Builder {
@@ -56,6 +61,7 @@ impl Builder {
             hook: None,
             store_hook: None,
             git_worker: GitWorker::InProcess,
+            check_pause: CHECK_PAUSE,
         }
     }
 
@@ -122,12 +128,12 @@ impl Builder {
     pub async fn start(self) -> Result<Engine> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|error| Error::new(ErrorKind::Config, "start outside a tokio runtime").caused_by(error))?;
-        let keep_history = self.config.settings.keep_history;
+        let (keep_history, check_pause) = (self.config.settings.keep_history, self.check_pause);
         let started = tokio::task::spawn_blocking(move || self.start_here(runtime)).await;
         let (engine, followed) =
             started.map_err(|error| Error::new(ErrorKind::Cancelled, "start the engine").caused_by(error))??;
         tokio::spawn(upkeep(engine.0.shared.clone(), engine.0.end.clone(), keep_history));
-        tokio::spawn(check_journal(engine.0.shared.clone(), engine.0.end.clone()));
+        tokio::spawn(check_journal(engine.0.shared.clone(), engine.0.end.clone(), check_pause));
         if let Some(followed) = followed {
             tokio::spawn(followed.follow(Arc::downgrade(&engine.0), engine.0.end.clone()));
         }
@@ -145,6 +151,7 @@ impl Builder {
         let shared = Arc::new(Shared {
             real_dir: state_dir.clone(),
             state_dir,
+            doubt: journal.doubt().clone(),
             journal: Mutex::new(journal),
             store,
             watcher: Watcher::start(),
@@ -248,14 +255,14 @@ fn lock(state_dir: &Path) -> Result<File> {
     }
 }
 
-/// Checks a journal that was used without, once nobody waits for the start any more.
-async fn check_journal(shared: Arc<Shared>, end: CancellationToken) {
-    if !shared.journal().is_unchecked() {
-        return;
-    }
+/// Checks the journal as soon as somebody meets damage in it; one that was used without a check, after `pause` at the latest:
+/// once nobody waits for the start any more.
+async fn check_journal(shared: Arc<Shared>, end: CancellationToken, pause: Duration) {
+    let is_unchecked = shared.journal().is_unchecked();
     tokio::select! {
         () = end.cancelled() => return,
-        () = tokio::time::sleep(CHECK_PAUSE) => {}
+        () = shared.doubt.raised() => {}
+        () = tokio::time::sleep(pause), if is_unchecked => {}
     }
     let check = move || {
         let why = match shared.reader().and_then(|reader| reader.damage()) {
@@ -263,10 +270,11 @@ async fn check_journal(shared: Arc<Shared>, end: CancellationToken) {
             Ok(Some(why)) => why,
             Err(error) => format!("cannot {error}"),
         };
-        shared.journal().doubt();
+        shared.doubt.raise();
         let cause = format!(
-            "the journal seems to be damaged ({why}); the next start checks it and, if it is, sets it aside: what is in the \
-             pickup directories is deployed again then"
+            "the journal in {} is damaged ({why}); what is deployed stays as it is. Restart to go on: the start sets the \
+             journal aside, and what is in the pickup directories is deployed again",
+            shared.state_dir.display()
         );
         tracing::error!(cause);
         shared.publish("", EventKind::Troubled { cause });

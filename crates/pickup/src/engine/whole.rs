@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::known::Known;
 use super::pickup::Pickup;
+use super::roots::SiftKnown;
 use crate::change::gather::Noted;
 use crate::config::UnitKind;
 use crate::path::UnitPath;
@@ -28,21 +29,25 @@ impl Pickup {
         }
         for unit in closed.clone() {
             let places = (0..self.roots.len()).map(|root| Place { root, path: unit.clone() });
-            let moved: Vec<Place> = places.filter(|place| !self.is_as_captured(place)).collect();
-            if moved.is_empty() {
-                continue;
+            let moved: Vec<Place> = places.filter(|place| !self.is_as_captured(place, &mut |_, _, _| {})).collect();
+            if !moved.is_empty() {
+                closed.remove(&unit);
+                self.hold_back(now, unit, moved);
             }
-            tracing::debug!(pickup = self.config.name, %unit, "changed while its files were captured; it is waited for");
-            for place in moved {
-                self.scan_below(now, &place, Hint::Scan);
-            }
-            closed.remove(&unit);
-            self.gathering.note(now, unit, Noted::Inside);
         }
     }
 
-    /// Whether all that lies in the unit at `top`, in this root, is known, and nothing else is.
-    fn is_as_captured(&mut self, top: &Place) -> bool {
+    fn hold_back(&mut self, now: Instant, unit: UnitPath, moved: Vec<Place>) {
+        tracing::debug!(pickup = self.config.name, %unit, "changed while its files were captured; it is waited for");
+        for place in moved {
+            self.scan_below(now, &place, Hint::Scan);
+        }
+        // Also where all of it is by now as it was captured.
+        self.gathering.note(now, unit, Noted::Inside);
+    }
+
+    /// Whether all that lies in the unit at `top`, in this root, is known, and nothing else is; as far as `sift` leaves it.
+    fn is_as_captured(&mut self, top: &Place, sift: SiftKnown<'_>) -> bool {
         // What is taken from commits belongs together by itself, and one file is one version.
         let is_mirror = self.roots[top.root].is_mirror;
         if is_mirror || self.known.contains_key(top) || self.refused.contains_key(top) {
@@ -56,7 +61,7 @@ impl Pickup {
             Err(_) => return true,
         };
         let Ok(before) = opened.fingerprint() else { return true };
-        let walked = self.scan(top, &mut |_, _, _| {});
+        let walked = self.scan(top, sift);
         // After the listing: a file of another version behind a name of this one is told by its fingerprint.
         let found = self.found(top, &opened, &walked);
         let is_found = |path: &UnitPath| found.contains_key(path);

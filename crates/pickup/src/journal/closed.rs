@@ -7,7 +7,11 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use super::open::with_suffix;
 use crate::source::Fingerprint;
@@ -24,13 +28,38 @@ pub(super) fn take_mark(path: &Path) -> bool {
     is_taken && noted.is_some() && noted == identity(path).ok() && !has_log(path)
 }
 
+/// Whether the next start is to check the journal in any case: known to all who have it open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Doubt(Arc<Doubted>);
+
+#[derive(Debug, Default)]
+struct Doubted {
+    is_raised: AtomicBool,
+    raised: Notify,
+}
+
+impl Doubt {
+    pub(crate) fn raise(&self) {
+        self.0.is_raised.store(true, Ordering::Relaxed);
+        self.0.raised.notify_one();
+    }
+
+    fn is_raised(&self) -> bool {
+        self.0.is_raised.load(Ordering::Relaxed)
+    }
+
+    /// Waits until somebody raises it, or has.
+    pub(crate) async fn raised(&self) {
+        self.0.raised.notified().await;
+    }
+}
+
 /// Marks the journal as closed in order when it is dropped: after the connection.
 pub(super) struct Closing {
     pub path: PathBuf,
     /// Whether it was closed in order before, and is used without having been checked.
     pub is_unchecked: bool,
-    /// Whether the next start is to check the journal in any case.
-    pub is_doubted: bool,
+    pub doubt: Doubt,
 }
 
 impl Closing {
@@ -51,7 +80,7 @@ impl Closing {
 
 impl Drop for Closing {
     fn drop(&mut self) {
-        if !self.is_doubted {
+        if !self.doubt.is_raised() {
             // Without the mark the next start takes a little longer.
             let _unmarked = self.mark();
         }

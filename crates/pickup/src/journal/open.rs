@@ -63,7 +63,7 @@ impl Journal {
         let connection = connect(&path).map_err(|fault| fault.doing("open journal", &path))?;
         let mut journal = Self::new(connection, state_dir, hook);
         let is_unchecked = was_closed && opened == Opened::Existing;
-        journal.closing = Some(Box::new(Closing { path, is_unchecked, is_doubted: false }));
+        journal.closing = Some(Box::new(Closing { path, is_unchecked, doubt: journal.doubt.clone() }));
         Ok((journal, opened))
     }
 
@@ -129,7 +129,7 @@ fn exists(path: &Path) -> Result<bool> {
     }
 }
 
-fn is_damage(error: &rusqlite::Error) -> bool {
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 

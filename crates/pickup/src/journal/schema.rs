@@ -154,7 +154,8 @@ pub(super) fn migrate(connection: &mut Connection, migrations: &[&str]) -> Attem
 pub(super) fn damage(connection: &Connection, version: usize) -> Attempt<Option<String>> {
     let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if verdict != "ok" {
-        return Ok(Some(verdict));
+        // SQLite puts a headline above it.
+        return Ok(verdict.lines().last().map(str::to_owned));
     }
     let mut intact = Connection::open_in_memory()?;
     migrate(&mut intact, &MIGRATIONS[..version.min(MIGRATIONS.len())])?;

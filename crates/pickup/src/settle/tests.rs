@@ -127,3 +127,23 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_incomplete_is_so_for_good_once_it_is_judged_after_its_last_tick() {
+    let start = Instant::now();
+    let mut settle = Settle::new(WINDOW);
+    let partial = |mtime| Seen {
+        fingerprint: fingerprint(1, mtime),
+        shape: Shape::Partial("cut".into()),
+        ..seen(1, Hint::Scan, Writer::Nobody)
+    };
+    let written = Seen { writer: Writer::Somebody, ..partial(2) };
+    // When it is seen how, and whether that is for good.
+    let looks = [(0, partial(1), false), (19, partial(1), false), (20, partial(1), true), (21, partial(1), true)];
+    let later = [(22, partial(2), false), (60, written, false), (61, partial(2), true)];
+    for (at, seen, is_for_good) in looks.into_iter().chain(later) {
+        settle.observe(start + Duration::from_millis(at), &place(), &seen);
+        let expected = is_for_good.then_some((seen.fingerprint, "cut"));
+        assert_eq!(settle.partial(&place()).map(|(judged, why)| (*judged, why)), expected, "after {at} ms");
+    }
+}

@@ -5,10 +5,10 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::lease::Lease;
 use super::structure;
 use super::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 use crate::config::Symlinks;
+use crate::lease::Lease;
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -40,6 +40,8 @@ pub(crate) struct Before<'a> {
     pub listed: Option<&'a Fingerprint>,
     /// What was captured there.
     pub known: Option<&'a Fingerprint>,
+    /// What was judged there for good, and what it lacks: to find that out may have taken seconds.
+    pub partial: Option<(&'a Fingerprint, &'a str)>,
 }
 
 /// What one attempt at a look gave.
@@ -84,7 +86,7 @@ impl Probe {
                 Err(sight) => return (sight, None),
             };
             let Some((file, seen)) = opened else { continue };
-            match self.judge(&file, &path, &seen, hint, before.known) {
+            match self.judge(&file, &path, &seen, hint, before) {
                 Ok(Attempt::Seen(sight, content)) => return (sight, content.map(|content| Read { file, content })),
                 Ok(Attempt::Changed(sight)) => last = sight,
                 Ok(Attempt::Replaced) => {}
@@ -101,17 +103,19 @@ impl Probe {
         path: &Path,
         seen: &Fingerprint,
         hint: Hint,
-        known: Option<&Fingerprint>,
+        Before { known, partial, .. }: Before<'_>,
     ) -> io::Result<Attempt> {
         let metadata = file.metadata()?;
         let before = Fingerprint::of(&metadata);
+        let partial = partial.filter(|(judged, _)| **judged == before).map(|(_, why)| why);
         if (before.dev, before.ino) != (seen.dev, seen.ino) || !metadata.is_file() {
             return Ok(Attempt::Replaced);
         }
         let writer = self.lease.writer_of(file);
         let mut content = None;
-        let shape = match (writer, path.file_name()) {
-            (Writer::Nobody | Writer::Unknown, Some(name)) if known != Some(&before) => {
+        let shape = match (writer, path.file_name(), partial) {
+            (Writer::Nobody | Writer::Unknown, _, Some(why)) => Shape::Partial(why.to_owned()),
+            (Writer::Nobody | Writer::Unknown, Some(name), None) if known != Some(&before) => {
                 // Whoever may still be waited for is not read each time.
                 if writer == Writer::Nobody && before.size <= READ_MAX {
                     content = read_whole(file, before.size)?;
@@ -121,7 +125,7 @@ impl Probe {
                     None => structure::shape(file, name, before.size)?,
                 }
             }
-            (Writer::Nobody | Writer::Unknown | Writer::Somebody, _) => Shape::Whole,
+            (Writer::Nobody | Writer::Unknown | Writer::Somebody, _, _) => Shape::Whole,
         };
         let after = Fingerprint::of(&file.metadata()?);
         if (after.size, after.mtime) == (before.size, before.mtime) {

@@ -106,7 +106,25 @@ fn what_was_read_already_is_stored_unless_the_file_changed_since() {
     // A file that was just written is looked at once more.
     let now = Fingerprint { mtime: i64::MAX, ..seen };
     assert_eq!(case.store.capture_read(&path, &now, &read).unwrap(), Captured::Moved);
+    assert!(case.store.state().pinned.is_empty());
     assert_eq!(case.temps(), 0);
+}
+
+#[test]
+fn a_file_that_was_just_written_is_looked_at_once_more_when_its_bytes_are_stored() {
+    let hour = std::time::Duration::from_secs(3600);
+    for (age, is_seen) in [(std::time::Duration::ZERO, true), (hour, false)] {
+        let case = Case::new(1 << 30);
+        let path = case.file("a", b"one");
+        let file = File::options().append(true).open(&path).unwrap();
+        file.set_modified(SystemTime::now() - age).unwrap();
+        let seen = Fingerprint::of(&file.metadata().unwrap());
+        let write_more = move |step| if step == StoreWrite::Rename { (&file).write_all(b" more") } else { Ok(()) };
+        let store = case.store.with_hook(Some(Hook::new(write_more)));
+        let captured = store.capture(&path, &seen, false).unwrap();
+        assert_eq!(captured == Captured::Moved, is_seen, "{captured:?}");
+        assert_eq!(store.state().pinned.is_empty(), is_seen);
+    }
 }
 
 #[test]

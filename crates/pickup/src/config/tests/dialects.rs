@@ -168,6 +168,7 @@ fn a_file_that_cannot_be_read_says_why() {
     assert_eq!(kind, ErrorKind::Config);
     assert_snapshot!(message, @"use configuration: DIR/pickup.conf:2:6: error: the file is not UTF-8");
     assert_snapshot!(load(&vec![b'#'; (1 << 20) + 1]).1, @"read configuration of more than 1 MiB: DIR/pickup.conf");
+    assert_snapshot!(load(&vec![b'#'; 3 << 20]).1, @"read configuration of more than 1 MiB: DIR/pickup.conf");
     let (kind, message) = load(b"one\ntwo\n");
     assert_eq!(kind, ErrorKind::Config);
     assert_snapshot!(message, @"use configuration: DIR/pickup.conf:1:4: error: key with no value, expected `=`");

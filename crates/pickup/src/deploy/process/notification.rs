@@ -138,6 +138,10 @@ mod tests {
         let extend = Said::Extend(Duration::from_millis(1500));
         assert_eq!(said, [Said::Ready, Said::Status("up".into()), extend, Said::MainPid(7), Said::Alive]);
         assert_eq!(parse(b"READY=0\nMAINPID=x\n\xff\xfe"), []);
+        let said = parse(b"STOPPING=1\nRELOADING=1\nWATCHDOG=trigger\nWATCHDOG=2");
+        assert_eq!(said, [Said::Stopping, Said::Reloading, Said::Trigger]);
+        let long = format!("STATUS={}", "\u{e4}".repeat(300));
+        assert_eq!(parse(long.as_bytes()), [Said::Status("\u{e4}".repeat(200))]);
     }
 
     /// What a program sends along with `BARRIER=1` or `FDSTORE=1` is closed as soon as it is heard.
@@ -175,6 +179,11 @@ mod tests {
         socket.send_to_addr(b"STOPPING=1", &address).unwrap();
         let own = i32::try_from(std::process::id()).unwrap();
         assert_eq!(notify.next(|pid| pid == own).await.unwrap(), [Said::Ready]);
+        socket.send_to_addr(b"RELOADING=1", &address).unwrap();
+        let strangers = std::cell::Cell::new(1);
+        let is_believed = |_| strangers.replace(0) == 0;
+        assert_eq!(notify.next(is_believed).await.unwrap(), [Said::Reloading], "a stranger's word is passed over");
+        socket.send_to_addr(b"STOPPING=1", &address).unwrap();
         assert_eq!(notify.rest(|_| false), []);
         assert_eq!(notify.rest(|pid| pid == own), []);
     }

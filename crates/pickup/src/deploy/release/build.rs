@@ -1,7 +1,7 @@
 //! One release: found on disk, or built from the captured files and what the previous release has already.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::capture::{CapturedFile, Digest};
@@ -9,9 +9,9 @@ use crate::change::Content;
 use crate::config::ReleaseConfig;
 use crate::deploy::Unit;
 use crate::deploy::lane::Stop;
-use crate::deploy::place::{self, Made, Root};
+use crate::deploy::place::{self, Made, Parent, Root};
+use crate::deploy::release::RELEASES;
 use crate::deploy::release::manifest::{self, Entry, Manifest};
-use crate::deploy::release::{RELEASES, link};
 use crate::error::{Error, IoContext, Result};
 use crate::path::UnitPath;
 
@@ -23,7 +23,7 @@ const STAGING: &str = ".staging-";
 /// What builds the release of one unit.
 pub(in crate::deploy) struct Builder<'a> {
     into: &'a Path,
-    releases: PathBuf,
+    releases: Parent,
     config: &'a ReleaseConfig,
     shared: Vec<UnitPath>,
     files: Vec<(UnitPath, CapturedFile)>,
@@ -60,6 +60,8 @@ impl<'a> Builder<'a> {
         let digest = unit.digest().ok_or_else(|| Error::deploy("build a release of nothing"))?;
         let name = format!("{}-{}", unit.generation, digest.short());
         let releases = into.join(RELEASES);
+        let gone = || Error::deploy("build a release: somebody removed").at(&releases).transient();
+        let releases = Parent::open(&releases)?.ok_or_else(gone)?;
         Ok(Self { into, releases, config, shared, files, digest, generation: unit.generation, name, stop })
     }
 
@@ -93,32 +95,31 @@ impl<'a> Builder<'a> {
         {
             return Ok(false);
         }
-        let Some(release) = Root::open(&self.releases.join(name))? else { return Ok(false) };
+        let Some(release) = self.releases.root(name.as_ref())? else { return Ok(false) };
         let mut files = manifest.files.iter().zip(&self.files);
         Ok(files.all(|(entry, (path, captured))| entry.path == *path && entry.holds(&release, captured)))
     }
 
     /// Builds the release out of sight and moves it to its name.
     pub(in crate::deploy) fn build(&self, live: Option<&str>) -> Result<String> {
-        let staging = self.releases.join(format!("{STAGING}{}", self.name));
-        remove_tree(&staging)?;
+        let staging = OsString::from(format!("{STAGING}{}", self.name));
+        self.releases.remove_all(&staging)?;
         let built = self.fill(&staging, live).and_then(|manifest| {
             // A directory of that name is no release of ours that could be reused.
-            delete(&self.releases, &self.name)?;
+            delete_from(&self.releases, &self.name)?;
             manifest::write(&self.releases, &self.name, &manifest)?;
-            let target = self.releases.join(&self.name);
-            std::fs::rename(&staging, &target).doing("move into place", &target)?;
-            self.sync_directory(&self.releases)
+            self.releases.rename(&staging, self.name.as_ref())?;
+            if self.config.durable { self.releases.sync() } else { Ok(()) }
         });
         if let Err(error) = built {
-            let _best_effort = remove_tree(&staging);
+            let _best_effort = self.releases.remove_all(&staging);
             return Err(error);
         }
         Ok(self.name.clone())
     }
 
-    fn fill(&self, staging: &Path, live: Option<&str>) -> Result<Manifest> {
-        let root = Root::create(staging)?;
+    fn fill(&self, staging: &OsStr, live: Option<&str>) -> Result<Manifest> {
+        let root = self.releases.make_root(staging)?;
         let previous = self.previous(live)?;
         let mut entries = Vec::with_capacity(self.files.len());
         for (path, captured) in &self.files {
@@ -134,7 +135,7 @@ impl<'a> Builder<'a> {
         }
         if self.config.durable {
             // One sync of the file system covers every file and directory of the release.
-            place::sync_all(root.as_directory()).doing("put on disk", staging)?;
+            place::sync_all(root.as_directory()).doing("put on disk", root.path())?;
         }
         let (digest, shared) = (self.digest, self.shared.clone());
         Ok(Manifest { generation: self.generation, digest, shared, files: entries })
@@ -150,7 +151,7 @@ impl<'a> Builder<'a> {
     fn previous(&self, live: Option<&str>) -> Result<Option<Previous>> {
         let Some(live) = live else { return Ok(None) };
         let Some(manifest) = manifest::read(&self.releases, live) else { return Ok(None) };
-        let Some(root) = Root::open(&self.releases.join(live))? else { return Ok(None) };
+        let Some(root) = self.releases.root(live.as_ref())? else { return Ok(None) };
         let files = manifest.files.into_iter().map(|entry| (entry.path.clone(), entry)).collect();
         Ok(Some(Previous { root, files }))
     }
@@ -161,20 +162,12 @@ impl<'a> Builder<'a> {
         if std::fs::symlink_metadata(&shared).is_err() {
             std::fs::create_dir_all(&shared).doing("create the directory", &shared)?;
         }
-        root.make_parent(path, &Made::default())?;
+        let parent = root.make_parent(path, &Made::default())?;
         // Up through the directories above it, the release itself, and `releases/`.
         let mut target: PathBuf = std::iter::repeat_n("..", path.as_path().iter().count() + 1).collect();
         target.push(SHARED);
         target.push(path.as_path());
-        let link = root.path().join(path.as_path());
-        std::os::unix::fs::symlink(target, &link).doing("create the link", link)
-    }
-
-    fn sync_directory(&self, directory: &Path) -> Result<()> {
-        if !self.config.durable {
-            return Ok(());
-        }
-        File::open(directory).and_then(|opened| opened.sync_all()).doing("put on disk", directory)
+        parent.symlink(&target, path.file_name().unwrap_or_default())
     }
 }
 
@@ -198,13 +191,12 @@ impl Previous {
 }
 
 /// The releases on disk, with the generations in their names.
-fn list(releases: &Path) -> Result<Vec<(u64, String)>> {
+fn list(releases: &Parent) -> Result<Vec<(u64, String)>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(releases).doing("list", releases)? {
-        let entry = entry.doing("list", releases)?;
-        if let Ok(name) = entry.file_name().into_string()
+    for name in releases.names()? {
+        if let Ok(name) = name.into_string()
             && let Some(generation) = generation(&name)
-            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && releases.look(name.as_ref())?.is_some_and(|found| found.is_directory())
         {
             names.push((generation, name));
         }
@@ -221,23 +213,18 @@ fn generation(name: &str) -> Option<u64> {
 
 /// Removes all but the newest `keep` releases and the pinned ones, and what interrupted builds left.
 pub(in crate::deploy) fn clean(releases: &Path, keep: usize, pinned: &[&str]) -> Result<()> {
-    let mut names = match list(releases) {
-        Err(error) if error.io_error().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) => {
-            return Ok(());
-        }
-        names => names?,
-    };
+    let Some(releases) = Parent::open(releases)? else { return Ok(()) };
+    let mut names = list(&releases)?;
     names.sort();
     let newest = names.iter().map(|(generation, _)| *generation).max().unwrap_or(0);
     for (_, name) in names.iter().rev().skip(keep).filter(|(_, name)| !pinned.contains(&name.as_str())) {
-        delete(releases, name)?;
+        delete_from(&releases, name)?;
     }
-    for entry in std::fs::read_dir(releases).doing("list", releases)?.flatten() {
-        let name = entry.file_name();
+    for name in releases.names()? {
         let staged = name.to_str().and_then(|name| name.strip_prefix(STAGING));
         let built = staged.map(|name| name.strip_suffix(".json").unwrap_or(name)).and_then(generation);
         if built.is_some_and(|generation| generation <= newest) {
-            remove_tree(&entry.path())?;
+            releases.remove_all(&name)?;
         }
     }
     Ok(())
@@ -245,19 +232,10 @@ pub(in crate::deploy) fn clean(releases: &Path, keep: usize, pinned: &[&str]) ->
 
 /// Removes a release; its manifest first, so that a directory half removed is never reused.
 pub(in crate::deploy) fn delete(releases: &Path, name: &str) -> Result<()> {
-    link::remove_file(&releases.join(manifest::file_name(name)))?;
-    remove_tree(&releases.join(name))
+    Parent::open(releases)?.map_or(Ok(()), |releases| delete_from(&releases, name))
 }
 
-/// Removes a directory and all below it, or a file; symlinks are not followed. What is not there is fine.
-fn remove_tree(path: &Path) -> Result<()> {
-    let removed = match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
-        Ok(_) => std::fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
-        Ok(()) | Err(_) => Ok(()),
-    }
+fn delete_from(releases: &Parent, name: &str) -> Result<()> {
+    releases.unlink(manifest::file_name(name).as_ref())?;
+    releases.remove_all(name.as_ref())
 }

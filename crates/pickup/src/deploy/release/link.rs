@@ -43,7 +43,7 @@ pub(super) fn remove(into: &Path, config: &ReleaseConfig) -> Result<()> {
     sync(into, config)
 }
 
-pub(super) fn remove_file(path: &Path) -> Result<()> {
+fn remove_file(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != Io::NotFound => Err(Error::io("remove", path, error)),
         Ok(()) | Err(_) => Ok(()),

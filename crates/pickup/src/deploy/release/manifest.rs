@@ -1,11 +1,11 @@
 //! What a release consists of, written beside it: so that a later one can reuse it without reading it.
 
-use std::path::Path;
+use std::io::{Read, Write};
 
 use serde::{Deserialize, Serialize};
 
 use crate::capture::{CapturedFile, Digest};
-use crate::deploy::place::{Identity, Root};
+use crate::deploy::place::{Identity, Parent, Root};
 use crate::error::{Error, IoContext, Result};
 use crate::path::UnitPath;
 
@@ -52,16 +52,20 @@ pub(super) fn file_name(release: &str) -> String {
 }
 
 /// Reads a manifest; one that is missing or that nobody can read makes its release one that is not reused.
-pub(super) fn read(releases: &Path, name: &str) -> Option<Manifest> {
-    let bytes = std::fs::read(releases.join(file_name(name))).ok()?;
+pub(super) fn read(releases: &Parent, name: &str) -> Option<Manifest> {
+    let mut bytes = Vec::new();
+    releases.read(file_name(name).as_ref()).ok()?.read_to_end(&mut bytes).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-pub(super) fn write(releases: &Path, name: &str, manifest: &Manifest) -> Result<()> {
-    let path = releases.join(file_name(name));
+pub(super) fn write(releases: &Parent, name: &str, manifest: &Manifest) -> Result<()> {
+    let (file_name, temporary) = (file_name(name), format!(".staging-{name}.json"));
+    let path = releases.path().join(&temporary);
     let bytes =
         serde_json::to_vec(manifest).map_err(|error| Error::deploy("write the manifest").at(&path).caused_by(error))?;
-    let temporary = releases.join(format!(".staging-{name}.json"));
-    std::fs::write(&temporary, bytes).doing("write", &temporary)?;
-    std::fs::rename(&temporary, &path).doing("move into place", &path)
+    // Left by an attempt that was interrupted, or put there by somebody: nothing is written through it.
+    releases.remove_all(temporary.as_ref())?;
+    let mut file = releases.create(temporary.as_ref())?;
+    file.write_all(&bytes).doing("write", &path)?;
+    releases.rename(temporary.as_ref(), file_name.as_ref())
 }

@@ -186,6 +186,65 @@ async fn a_link_that_is_no_symlink_is_refused() {
     assert!(release.remove(&sandbox.cx(), &removed(""), &live).await.is_err());
 }
 
+/// What lies outside: the releases of another entry, with names like ours.
+fn outside(sandbox: &Sandbox) -> PathBuf {
+    let outside = sandbox.path("outside");
+    for name in ["1-0123456789ab", "2-0123456789ab", "3-0123456789ab", ".staging-1-0123456789ab"] {
+        std::fs::create_dir_all(outside.join(name)).unwrap();
+        std::fs::write(outside.join(name).join("x"), "theirs").unwrap();
+        std::fs::write(outside.join(format!("{name}.json")), "theirs").unwrap();
+    }
+    outside
+}
+
+fn exchange_for_link(sandbox: &Sandbox, outside: &Path) {
+    std::fs::rename(sandbox.path("into/releases"), sandbox.path("into/ours")).unwrap();
+    std::os::unix::fs::symlink(outside, sandbox.path("into/releases")).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_written_or_removed_where_a_symlink_in_the_place_of_the_releases_leads() {
+    let sandbox = Sandbox::new();
+    let release = deployer_with(&sandbox, |config| config.keep = 1);
+    let outside = outside(&sandbox);
+    let (first, second) = (sandbox.tree("", &[("x", b"1")], 1), sandbox.tree("", &[("x", b"2")], 2));
+    let live = commit(&sandbox, &release, &first).await;
+    let (staged, _) = deploy(&sandbox, &release, &second).await;
+    let theirs = outside.join(&staged.name);
+    std::fs::create_dir(&theirs).unwrap();
+    std::fs::write(theirs.join("x"), "theirs").unwrap();
+    let before = sandbox.listing("outside");
+    exchange_for_link(&sandbox, &outside);
+    let (cx, third) = (sandbox.cx(), sandbox.tree("", &[("x", b"3")], 3));
+    let refused = release.check(&cx, &third, None).await.unwrap_err().to_string();
+    assert!(refused.contains("a symlink, or no directory: ") && refused.ends_with("into/releases"), "{refused}");
+    assert!(release.stage(&cx, &third, None).await.is_err());
+    assert!(release.retire(&cx, &second, &staged, None).await.is_err());
+    assert!(release.revert(&cx, &second, &staged, None).await.is_err());
+    assert!(release.remove(&cx, &removed(""), &live).await.is_err());
+    assert_eq!(sandbox.listing("outside"), before);
+}
+
+#[tokio::test]
+async fn a_release_that_is_being_built_stays_where_it_was_begun() {
+    let sandbox = Sandbox::new();
+    let config = deployer_with(&sandbox, |config| config.shared = vec!["log".into()]).work.config.clone();
+    let outside = outside(&sandbox);
+    let (unit, stop, into) = (sandbox.tree("", &[("d/x", b"1")], 1), Stop::new(&sandbox.cx()), sandbox.path("into"));
+    std::fs::create_dir_all(into.join(RELEASES)).unwrap();
+    let builder = Builder::new(&into, &config, &unit, &stop).unwrap();
+    // Nothing is written through what somebody put where the manifest is written first.
+    let temporary = format!("releases/.staging-{}.json", builder.name());
+    std::os::unix::fs::symlink(outside.join("1-0123456789ab.json"), into.join(temporary)).unwrap();
+    let before = sandbox.listing("outside");
+    exchange_for_link(&sandbox, &outside);
+    let name = builder.build(None).unwrap();
+    assert_eq!(sandbox.listing("outside"), before);
+    assert_eq!(sandbox.read("outside/1-0123456789ab.json"), "theirs");
+    assert_eq!(sandbox.read(&format!("into/ours/{name}/d/x")), "1");
+    assert_eq!(std::fs::read_link(into.join("ours").join(&name).join("log")).unwrap(), Path::new("../../shared/log"));
+}
+
 #[tokio::test]
 async fn a_failed_build_leaves_nothing_behind() {
     let sandbox = Sandbox::new();

@@ -80,7 +80,7 @@ fn a_journal_that_was_closed_in_order_is_checked_later() {
         (|journal, _| drop(journal), true),
         // As a crash leaves it.
         (|journal, _| std::mem::forget(journal), false),
-        (|mut journal, _| journal.doubt(), false),
+        (|journal, _| journal.doubt().raise(), false),
         (
             |journal, dir| {
                 drop(journal);

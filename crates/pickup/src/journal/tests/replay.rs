@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::content::index;
 use super::*;
+use crate::change::live::Kept;
 
 #[test]
 fn recovery_finds_everything_that_was_intended() {
@@ -66,6 +66,8 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
     let changes = [Change { content: Some(contents[1].clone()), ..old }, change("b", None)];
     let mut brief = staged_before(intent(2, &changes));
     brief.groups[0].steps[0].old = Some(json!({ "generation": 1 }));
+    let other = IntendedStep { deployer: "other".to_owned(), ..brief.groups[0].steps[0].clone() };
+    brief.groups[0].steps.push(other);
     let wal = dir.path().join("journal.db-wal");
     let before = std::fs::metadata(&wal).unwrap().len();
     let id = journal.intend(&brief, 2).unwrap();
@@ -82,7 +84,7 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
     let mut again = open(state.path());
     assert_eq!(again.next_generation("app").unwrap(), 3);
     assert!(again.referenced().unwrap().contains(&contents[1].digest()));
-    assert_eq!(again.open_deployers("app").unwrap(), BTreeSet::from(["copy".to_owned()]));
+    assert_eq!(again.open_deployers("app").unwrap(), BTreeSet::from(["copy", "other"].map(str::to_owned)));
     assert_eq!(format!("{:?}", again.open_deployments().unwrap()), found);
     assert_eq!(deployment.changes, told(&again).changes);
     // The first write of it writes it out; here one that changes nothing else.
@@ -101,19 +103,43 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
 }
 
 #[test]
+fn whatever_is_recorded_first_of_a_brief_intent_writes_it_out() {
+    type Record = fn(&mut Journal, DeploymentId, &Intent);
+    let records: [Record; 4] = [
+        |journal, id, _| journal.staged(id, &[]).unwrap(),
+        |journal, id, intent| journal.committed(id, &all_committed(intent), 2).unwrap(),
+        |journal, id, _| journal.reverted(id, 0, "no", "", 2).unwrap(),
+        |journal, id, _| journal.stuck(id, 0, "no", &[], 2).unwrap(),
+    ];
+    for (number, record) in records.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(dir.path());
+        let intent = staged_before(intent(1, &[change("a", Some(file(dir.path(), "1")))]));
+        let id = journal.intend(&intent, 1).unwrap();
+        let written = |journal: &Journal| {
+            let sql = "SELECT count(step.number), deployment.intent IS NULL FROM deployment LEFT JOIN step ON step.deployment = id";
+            journal.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+        };
+        assert_eq!(written(&journal), (0, false), "record {number}");
+        record(&mut journal, id, &intent);
+        assert_eq!(written(&journal), (1, true), "record {number}");
+    }
+}
+
+#[test]
 fn an_intent_that_is_large_or_of_trees_is_written_out_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
     let many: Vec<_> = (0..9).map(|at| change(&at.to_string(), Some(file(dir.path(), "1")))).collect();
     let of_tree = [change("a", Some(tree(dir.path(), &[("x", "1"), ("y", "2")])))];
-    for (generation, changes) in [(1, &many[..]), (2, &of_tree)] {
+    for (generation, changes, written) in [(1, &many[..], 9), (2, &of_tree, 1), (3, &many[..8], 0)] {
         let intent = staged_before(intent(generation, changes));
         let id = journal.intend(&intent, 1).unwrap();
         let count = |journal: &Journal| {
             let sql = "SELECT count(*) FROM step WHERE deployment = ?1";
             journal.connection.query_row(sql, [id.0], |row| row.get::<_, i64>(0)).unwrap()
         };
-        assert_eq!(count(&journal), index(changes.len()));
+        assert_eq!(count(&journal), written);
     }
 }
 
@@ -128,6 +154,38 @@ fn names_that_are_not_utf_8_survive() {
     deploy(&mut journal, &intent(1, &[odd]), 0).unwrap();
     assert_eq!(journal.live("app").unwrap()[0].unit, name);
     assert_eq!(journal.contents_at("app", 1).unwrap().into_keys().collect::<Vec<_>>(), [name]);
+}
+
+#[test]
+fn what_is_live_is_told_by_its_bytes_and_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let (one, whole) = (file(dir.path(), "1"), tree(dir.path(), &[("x", "1"), ("y", "2")]));
+    let changes = [change("file", Some(one.clone())), change("tree", Some(whole.clone()))];
+    deploy(&mut journal, &intent(1, &changes), 1).unwrap();
+    let (Content::File(one), Content::Tree(whole)) = (one, whole) else { panic!() };
+    let (digest, size, mode) = (one.digest, one.size, one.mode);
+    let Content::Tree(other) = tree(dir.path(), &[("x", "1"), ("y", "3")]) else { panic!() };
+    let tree_digest = Content::Tree(whole.clone()).digest();
+    let kept = [
+        (Kept::File { digest, size, mode }, [true, false]),
+        (Kept::File { digest, size, mode: mode ^ 1 }, [false, false]),
+        (Kept::File { digest: whole[1].file.digest, size, mode }, [false, false]),
+        (Kept::File { digest: tree_digest, size, mode }, [false, false]),
+        (Kept::Elsewhere(Box::new(one)), [true, false]),
+        (Kept::Tree(whole), [false, true]),
+        (Kept::Tree(other), [false, false]),
+    ];
+    for (kept, expected) in kept {
+        let mut held = Vec::new();
+        journal
+            .each_live("app", |row| {
+                held.push(row.holds(&kept));
+                assert!(!LiveKey { content: None, ..row }.holds(&kept), "nothing is known of it");
+            })
+            .unwrap();
+        assert_eq!(held, expected, "{kept:?}");
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Case {
 
     fn look_as(&self, path: &str, symlinks: Symlinks, known: Option<&Fingerprint>) -> Sight {
         let place = Place { root: 0, path: UnitPath::new(path).unwrap() };
-        self.probe.look(&self.root, &place, symlinks, Hint::Scan, Before { listed: None, known }).0
+        self.probe.look(&self.root, &place, symlinks, Hint::Scan, Before { known, ..Before::default() }).0
     }
 
     fn look(&self, path: &str) -> Sight {
@@ -67,7 +67,7 @@ fn a_small_file_that_nobody_writes_to_comes_with_its_bytes() {
     let case = Case::new();
     let place = |path| Place { root: 0, path: UnitPath::new(path).unwrap() };
     let read = |path, known: Option<&Fingerprint>| {
-        let before = Before { listed: None, known };
+        let before = Before { known, ..Before::default() };
         let (sight, read) = case.probe.look(&case.root, &place(path), Symlinks::Inside, Hint::Scan, before);
         let Sight::File { fingerprint, .. } = sight else { panic!("{sight:?}") };
         (fingerprint, read.map(|read| read.content))
@@ -89,7 +89,7 @@ fn what_took_the_place_of_what_was_listed_is_what_is_seen() {
     let Sight::File { fingerprint: listed, .. } = case.look("a.txt") else { panic!() };
     let look = || {
         let place = Place { root: 0, path: UnitPath::new("a.txt").unwrap() };
-        let before = Before { listed: Some(&listed), known: None };
+        let before = Before { listed: Some(&listed), ..Before::default() };
         case.probe.look(&case.root, &place, Symlinks::Inside, Hint::Scan, before).0
     };
     assert!(matches!(look(), Sight::File { fingerprint, .. } if fingerprint == listed));
@@ -214,4 +214,21 @@ fn asking_for_a_writer_waits_for_nobody() {
     assert_eq!(case.probe.writer(&fifo), Writer::Unknown);
     symlink(&case.outside, case.root.join("link")).unwrap();
     assert_eq!(case.probe.writer(&case.root.join("link")), Writer::Unknown);
+}
+
+#[test]
+fn what_was_judged_to_be_incomplete_is_not_read_again_until_it_changes() {
+    let case = Case::new();
+    let place = Place { root: 0, path: UnitPath::new("a.gz").unwrap() };
+    fs::write(case.root.join("a.gz"), "no gzip").unwrap();
+    let judged = Fingerprint::of(&fs::metadata(case.root.join("a.gz")).unwrap());
+    let look = || {
+        let before = Before { partial: Some((&judged, "as it was judged")), ..Before::default() };
+        let (sight, read) = case.probe.look(&case.root, &place, Symlinks::Inside, Hint::Scan, before);
+        let Sight::File { shape: Shape::Partial(why), .. } = sight else { panic!("{sight:?}") };
+        (why, read.is_some())
+    };
+    assert_eq!(look(), ("as it was judged".to_owned(), false));
+    fs::write(case.root.join("a.gz"), "no gzip either").unwrap();
+    assert!(look().0.starts_with("gzip: "), "{:?}", look());
 }

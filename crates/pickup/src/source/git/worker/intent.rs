@@ -16,8 +16,8 @@ use walkdir::WalkDir;
 
 use super::lock::Lock;
 use super::{Failure, FailureKind};
+use crate::lease::Lease;
 use crate::source::Writer;
-use crate::source::lease::Lease;
 
 const FILE: &str = "pickup-intent";
 

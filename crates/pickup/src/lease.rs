@@ -9,10 +9,19 @@ use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
 
-use super::Writer;
-
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
+
+/// Whether somebody has the file open for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// A read lease was granted: nobody has.
+    Nobody,
+    /// The lease was refused because of a writer.
+    Somebody,
+    /// Leases are not to be had here: not our file, or a file system without them.
+    Unknown,
+}
 
 /// The right to probe, bound to the thread that it was made on, which must be one of ours.
 #[derive(Debug)]
