@@ -51,6 +51,19 @@ pub(crate) enum Target {
     Repository { root: usize },
 }
 
+impl Target {
+    /// Whether what happened to `name`, or to the directory itself, concerns it. Asked before anything else: everybody's
+    /// files may lie on the way to a root, and there is a target for each pickup.
+    fn is_met_by(&self, name: Option<&OsStr>, hint: Option<Hint>) -> bool {
+        match self {
+            Self::Directory(_) | Self::Repository { .. } => true,
+            // What is written on the way says nothing about where the way leads.
+            Self::Anchor { .. } if matches!(hint, Some(Hint::Written | Hint::Closed)) => false,
+            Self::Anchor { name: wanted, .. } => name.is_none_or(|name| name == wanted),
+        }
+    }
+}
+
 /// Why a directory could not be watched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Failure {
@@ -406,6 +419,9 @@ impl Routes {
     }
 
     fn send(&self, subscriber: Subscriber, target: &Target, name: Option<&OsStr>, hint: Option<Hint>) {
+        if !target.is_met_by(name, hint) {
+            return;
+        }
         let is_exchanged = !matches!(hint, Some(Hint::Attributes));
         let Some(sink) = self.sinks.get(&subscriber) else { return };
         match (target, name) {
@@ -415,13 +431,7 @@ impl Routes {
             }
             (Target::Directory(place), None) => sink(Notice::Entry { place: place.clone(), hint }),
             (Target::Repository { root }, _) => sink(Notice::Repository { root: *root }),
-            // What is written on the way says nothing about where the way leads.
-            (Target::Anchor { .. }, _) if matches!(hint, Some(Hint::Written | Hint::Closed)) => {}
-            (Target::Anchor { root, name: wanted }, Some(name)) if wanted == name => {
-                sink(Notice::Anchor { root: *root, is_exchanged })
-            }
-            (Target::Anchor { .. }, Some(_)) => {}
-            (Target::Anchor { root, .. }, None) => sink(Notice::Anchor { root: *root, is_exchanged }),
+            (Target::Anchor { root, .. }, _) => sink(Notice::Anchor { root: *root, is_exchanged }),
         }
     }
 }

@@ -127,7 +127,7 @@ impl Source {
         match self.shape {
             Shape::Mirror if !peek::is_mirror(&self.repository) => return None,
             Shape::Mirror => {}
-            Shape::Clone => self.expect_still(&mut wanted, &last)?,
+            Shape::Clone => self.expect_still(shared, &mut wanted, &last)?,
         }
         if let Some(found) = self.survey(shared, &wanted).await {
             return (found == last).then_some(Ok(last));
@@ -155,12 +155,13 @@ impl Source {
     }
 
     /// That the clone is where the remote was when it was last asked.
-    fn expect_still(&self, wanted: &mut [Wanted], last: &[Found]) -> Option<()> {
+    fn expect_still(&self, shared: &Shared, wanted: &mut [Wanted], last: &[Found]) -> Option<()> {
         // Without an address the clone's own is asked, which may have changed.
         if self.access.url.expose().is_empty() {
             return None;
         }
-        let here = self.clone.lock().unwrap_or_else(PoisonError::into_inner).at_rest(&self.repository)?;
+        let now = (shared.clock.wall)();
+        let here = self.clone.lock().unwrap_or_else(PoisonError::into_inner).at_rest(&self.repository, now)?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.reference.is_none()) {
             wanted.reference = Some(here.followed.clone()?);
         }

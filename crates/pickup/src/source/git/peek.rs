@@ -2,15 +2,31 @@
 #![expect(clippy::disallowed_methods, reason = "this is a door to repositories")]
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use git2::{ErrorCode, Oid, Repository};
 
 use super::worker::{self, Failure, FailureKind, Found, Wanted};
 use crate::error::{Error, ErrorKind, Result as Fallible};
 
+mod stamps;
+
+use self::stamps::Stamps;
+
 /// A repository on this machine, kept open between looks. libgit2 looks again at what it read of references and settings.
 #[derive(Default)]
-pub(crate) struct Opened(Option<(Repository, Identity)>);
+pub(crate) struct Opened {
+    repository: Option<(Repository, Identity)>,
+    /// Where its `HEAD` was at the last look, and the files that say so.
+    head: Option<(Head, Stamps)>,
+}
+
+/// Where the `HEAD` of a clone is in which nothing of ours is under way.
+struct Head {
+    /// The full name of the branch, if one is checked out.
+    branch: Option<String>,
+    commit: String,
+}
 
 /// Tells apart directories of one name.
 type Identity = (u64, u64);
@@ -34,26 +50,45 @@ impl Opened {
     }
 
     /// What is checked out in the `clone` that this is; `None` if there is nothing, or a pull of ours was cut off there.
-    pub(crate) fn at_rest(&mut self, clone: &Path) -> Option<AtRest> {
-        let repository = self.open(clone)?;
-        if worker::torn(repository.path()).is_some() {
-            return None;
+    pub(crate) fn at_rest(&mut self, clone: &Path, now: SystemTime) -> Option<AtRest> {
+        self.open(clone)?;
+        let (repository, _) = self.repository.as_ref()?;
+        if !self.head.as_ref().is_some_and(|(_, stamps)| stamps.hold()) {
+            self.head = head_at_rest(repository, now);
         }
-        let head = repository.find_reference("HEAD").ok()?;
-        let (commit, followed) = match head.symbolic_target().ok()? {
-            Some(branch) => (repository.find_reference(branch).ok()?.target()?, followed(repository, branch)),
-            None => (head.target()?, None),
-        };
-        Some(AtRest { followed, commit: commit.to_string() })
+        let (Head { branch, commit }, _) = self.head.as_ref()?;
+        let followed = branch.as_ref().and_then(|branch| followed(repository, branch));
+        Some(AtRest { followed, commit: commit.clone() })
     }
 
     fn open(&mut self, path: &Path) -> Option<&Repository> {
         let now = identity(path);
-        if now.is_none() || self.0.as_ref().map(|(_, known)| *known) != now {
-            self.0 = Some((Repository::open(path).ok()?, now.unwrap_or_default()));
+        if now.is_none() || self.repository.as_ref().map(|(_, known)| *known) != now {
+            *self = Self::default();
+            self.repository = Some((Repository::open(path).ok()?, now.unwrap_or_default()));
         }
-        self.0.as_ref().map(|(repository, _)| repository)
+        self.repository.as_ref().map(|(repository, _)| repository)
     }
+}
+
+/// Where `HEAD` is, and the files that say so; `None` if a pull of ours was cut off.
+fn head_at_rest(repository: &Repository, now: SystemTime) -> Option<(Head, Stamps)> {
+    let (own, common) = (repository.path(), repository.commondir());
+    let mut stamps = Stamps::default();
+    stamps.add(worker::intent_of(own), now);
+    if worker::torn(own).is_some() {
+        return None;
+    }
+    stamps.add(own.join("HEAD"), now);
+    let head = repository.find_reference("HEAD").ok()?;
+    let Some(branch) = head.symbolic_target().ok()? else {
+        return Some((Head { branch: None, commit: head.target()?.to_string() }, stamps));
+    };
+    if !stamps.add(common.join(branch), now) {
+        stamps.add(common.join("packed-refs"), now);
+    }
+    let commit = repository.find_reference(branch).ok()?.target()?.to_string();
+    Some((Head { branch: Some(branch.to_owned()), commit }, stamps))
 }
 
 /// Of the directory that a repository is in; `None` where another one could be meant without our seeing it.

@@ -30,7 +30,7 @@ mod survey;
 #[cfg(all(test, unix))]
 mod tests;
 
-pub(crate) use self::intent::torn;
+pub(crate) use self::intent::{intent_of, torn};
 pub(crate) use self::mirror::{condemn, is_condemned};
 pub use self::process::GitWorker;
 pub use self::serve::serve_git_worker;

@@ -51,7 +51,7 @@ pub(super) struct Intent {
 impl Intent {
     /// Notes that we are at work in `repository`, after removing the lock files of one of us that died there.
     pub(super) fn declare(repository: &Repository) -> Result<Self, Failure> {
-        let path = repository.path().join(FILE);
+        let path = intent_of(repository.path());
         let lock = Lock::on(&path)?;
         let note = read(&lock.file).map_err(|e| Failure::io("read", &path, &e))?;
         if note.is_working {
@@ -95,14 +95,19 @@ impl Intent {
 
 /// What the file says; an empty one, or one of another version, says nothing.
 fn read(mut file: &File) -> io::Result<Note> {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(NOTE_LENGTH);
     Read::by_ref(&mut file).take(NOTE_LENGTH as u64).read_to_end(&mut text)?;
     Ok(serde_json::from_slice(&text).unwrap_or_default())
 }
 
+/// Where the note lies in a clone with this git directory.
+pub(crate) fn intent_of(git_dir: &Path) -> PathBuf {
+    git_dir.join(FILE)
+}
+
 /// The checkout that was begun in a clone with this git directory and not finished, as far as can be read.
 pub(crate) fn torn(git_dir: &Path) -> Option<Move> {
-    let file = File::open(git_dir.join(FILE)).ok()?;
+    let file = File::open(intent_of(git_dir)).ok()?;
     read(&file).ok()?.moving
 }
 
