@@ -1,3 +1,4 @@
+use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
 
