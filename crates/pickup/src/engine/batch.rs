@@ -22,6 +22,10 @@ use crate::plan::{Aim, Plan, Route, plan};
 use crate::source::Place;
 use crate::source::git::Revision;
 
+#[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "the tests are the writers")]
+mod tests;
+
 /// How many units a change set holds where each is a transaction of its own: the first are live before the last are
 /// planned, and memory is bounded.
 const UNITS_MAX: usize = 1000;
@@ -298,10 +302,10 @@ impl Pickup {
             return changes.retain(|change| change.kind != ChangeKind::Removed);
         }
         // What is paused already counts: a directory that is emptied bit by bit is emptied.
-        let before = self.paused.as_ref().map_or(0, |paused| paused.units.len());
+        let before = self.paused.as_ref().map_or(0, |paused| paused.units.difference(&gone).count());
         let doubted = if self.is_confirmed { None } else { doubt(gone.len() + before, self.live.len(), was_seen) };
         self.is_confirmed = false;
-        let Some(doubt) = doubted else { return };
+        let Some(doubt) = doubted else { return gone.iter().for_each(|unit| self.unpause(unit)) };
         changes.retain(|change| change.kind != ChangeKind::Removed);
         let paused = self.paused.get_or_insert_with(|| Paused { units: BTreeSet::new(), doubt });
         paused.units.extend(gone);
