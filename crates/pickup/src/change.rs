@@ -168,12 +168,12 @@ pub enum Doubt {
 }
 
 /// Whether `gone` removals out of `live` units are believed. `seen` says that each was reported as it happened, and not
-/// found by a listing.
-pub(crate) fn doubt(gone: usize, live: usize, seen: bool) -> Option<Doubt> {
+/// found by a listing; `is_empty`, that nothing else is there.
+pub(crate) fn doubt(gone: usize, live: usize, seen: bool, is_empty: bool) -> Option<Doubt> {
     match () {
         () if gone == 0 => None,
         // Deleting the only file, while we watch, is somebody deleting a file.
-        () if gone == live && (gone > 1 || !seen) => Some(Doubt::Emptied),
+        () if is_empty && gone == live && (gone > 1 || !seen) => Some(Doubt::Emptied),
         () if gone > REMOVALS_TRUSTED && gone * 2 > live => Some(Doubt::Many),
         () => None,
     }

@@ -303,7 +303,8 @@ impl Pickup {
         }
         // What is paused already counts: a directory that is emptied bit by bit is emptied.
         let before = self.paused.as_ref().map_or(0, |paused| paused.units.difference(&gone).count());
-        let doubted = if self.is_confirmed { None } else { doubt(gone.len() + before, self.live.len(), was_seen) };
+        let doubted = doubt(gone.len() + before, self.live.len(), was_seen, self.known.is_empty());
+        let doubted = if self.is_confirmed { None } else { doubted };
         self.is_confirmed = false;
         let Some(doubt) = doubted else { return gone.iter().for_each(|unit| self.unpause(unit)) };
         changes.retain(|change| change.kind != ChangeKind::Removed);

@@ -11,7 +11,6 @@ fn units<const N: usize>(paths: [&str; N]) -> BTreeSet<UnitPath> {
     paths.map(|path| UnitPath::new(path).unwrap()).into()
 }
 
-/// A directory that is exchanged for others in steps: what left was all there was, and then half of what there is.
 #[tokio::test]
 async fn what_is_paused_is_counted_once_when_it_is_judged_again() {
     let directory = tempfile::tempdir().unwrap();
@@ -21,9 +20,11 @@ async fn what_is_paused_is_counted_once_when_it_is_judged_again() {
         fs::write(base.join("in").join(file), file).unwrap();
     }
     let (mut pickup, _aside) = knowing(&base, PickupConfig::new("p", base.join("in")));
-    for unit in units(["a", "b"]) {
-        pickup.live.insert(unit.clone(), pickup.wanted(&unit).unwrap());
-    }
+    let contents = units(["a", "b", "c", "d"]).into_iter().map(|unit| (pickup.wanted(&unit).unwrap(), unit));
+    let mut contents: Vec<_> = contents.collect();
+    let later = contents.split_off(2);
+    contents.into_iter().for_each(|(content, unit)| pickup.live.insert(unit, content));
+    pickup.known.clear();
     let removals = |pickup: &mut Pickup| {
         let removed = |path| Change { path, kind: ChangeKind::Removed, content: None, previous: None };
         let mut changes: Vec<Change> = units(["a", "b"]).into_iter().map(removed).collect();
@@ -33,8 +34,6 @@ async fn what_is_paused_is_counted_once_when_it_is_judged_again() {
     let emptied = (0, Some((units(["a", "b"]), Doubt::Emptied)));
     assert_eq!(removals(&mut pickup), emptied);
     assert_eq!(removals(&mut pickup), emptied, "nothing has changed");
-    for unit in units(["c", "d"]) {
-        pickup.live.insert(unit.clone(), pickup.wanted(&unit).unwrap());
-    }
+    later.into_iter().for_each(|(content, unit)| pickup.live.insert(unit, content));
     assert_eq!(removals(&mut pickup), (2, None), "half of four");
 }
