@@ -409,7 +409,10 @@ impl Store {
         let path = stored_path(&self.dir, digest);
         // Nothing is written under its own name while we have the lock.
         let mut state = self.state();
-        let Ok(found) = path.symlink_metadata() else { return Ok(true) };
+        let found = match path.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+            found => found.doing("look at", &path)?,
+        };
         if found.len() <= small::BRIEF_MAX as u64
             && File::open(&path).and_then(|file| hash(&file)).ok() == Some(*digest)
         {
