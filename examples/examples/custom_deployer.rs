@@ -80,7 +80,7 @@ impl Rules {
 
     fn parse(unit: &Unit) -> Result<Rule> {
         let file = unit.file().ok_or_else(|| Error::deploy("read a rule that is no file"))?;
-        let text = std::fs::read_to_string(&file.stored).map_err(|error| Error::io("read", &file.stored, error))?;
+        let text = file.read_to_string()?;
         let limit = text.trim().strip_prefix("limit = ").and_then(|limit| limit.parse().ok());
         let limit = limit.ok_or_else(|| Error::deploy(format!("read {}: expected `limit = <number>`", unit.path)))?;
         Ok(Rule { generation: unit.generation, limit })

@@ -21,7 +21,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Takes one change. The file is a captured copy: nobody can write to it any more.
 async fn load(unit: Unit) -> std::io::Result<()> {
     match unit.file() {
-        Some(file) => println!("load {} ({} bytes)", unit.path, std::fs::read(&file.stored)?.len()),
+        Some(file) => println!("load {} ({} bytes)", unit.path, file.read()?.len()),
         None => println!("unload {}", unit.path),
     }
     Ok(())

@@ -235,7 +235,7 @@ async fn checked(
     use pickup::change::{ChangeKind, Content};
     use pickup::deploy::{Context, Deployer};
 
-    let file = CapturedFile { digest: Digest([0; 32]), size: size as u64, mode: 0o644, stored: stored.into() };
+    let file = CapturedFile::at(stored, Digest([0; 32]), size as u64, 0o644);
     let unit = Unit {
         pickup: "plugins".into(),
         path: pickup::UnitPath::new("greeter.so").unwrap(),

@@ -6,8 +6,12 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use self::store::shelf::Shelf;
+use crate::error::{Error, IoContext, Result};
 
 pub(crate) mod store;
 
@@ -48,25 +52,27 @@ impl fmt::Debug for Digest {
 impl FromStr for Digest {
     type Err = blake3::HexError;
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
         blake3::Hash::from_hex(text).map(|hash| Self(*hash.as_bytes()))
     }
 }
 
 impl Serialize for Digest {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Digest {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
-/// A file in the content store: what a deployer reads.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A file as it was captured: what a deployer reads.
+///
+/// Two are equal if their content and mode are.
+#[derive(Clone, Debug)]
 pub struct CapturedFile {
     /// The identity of the content.
     pub digest: Digest,
@@ -74,16 +80,105 @@ pub struct CapturedFile {
     pub size: u64,
     /// The permission bits of the original, `0o7777` at most.
     pub mode: u32,
-    /// Where the bytes are, read-only: `<state_dir>/store/ab/abcdef…`.
-    pub stored: PathBuf,
+    stored: Stored,
+}
+
+/// Where the bytes of captured files are.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    /// In a content store that is, or was, open.
+    Open(Arc<Shelf>),
+    /// In the content store in that directory.
+    In(Arc<Path>),
+    /// In that file.
+    At(Arc<Path>),
+}
+
+impl Stored {
+    /// For files of which nobody needs the bytes.
+    pub(crate) fn nowhere() -> Self {
+        Self::In(Path::new("").into())
+    }
 }
 
 impl CapturedFile {
-    /// Content of this digest as the store in the directory `store` keeps it.
-    pub(crate) fn in_store(store: &Path, digest: Digest, size: u64, mode: u32) -> Self {
-        Self { digest, size, mode, stored: stored_path(store, &digest) }
+    /// A file of that mode whose `size` bytes lie at `path`, read-only for all: for whoever tests a deployer.
+    pub fn at(path: impl Into<Arc<Path>>, digest: Digest, size: u64, mode: u32) -> Self {
+        Self { digest, size, mode, stored: Stored::At(path.into()) }
+    }
+
+    /// Content of this digest that is stored there.
+    pub(crate) fn stored(digest: Digest, size: u64, mode: u32, stored: &Stored) -> Self {
+        Self { digest, size, mode, stored: stored.clone() }
+    }
+
+    /// Where the bytes are, in a file of their own that nobody may write to: `<state_dir>/store/ab/abcdef…`. Small content gets
+    /// that file now, if it has none yet; [`read`](Self::read) is quicker.
+    ///
+    /// # Errors
+    /// The content store cannot be written.
+    pub fn path(&self) -> Result<PathBuf> {
+        match &self.stored {
+            Stored::Open(shelf) => shelf.settled_path(&self.digest),
+            Stored::In(_) | Stored::At(_) => Ok(self.named()),
+        }
+    }
+
+    /// All of the bytes.
+    ///
+    /// # Errors
+    /// They are gone, or cannot be read.
+    pub fn read(&self) -> Result<Vec<u8>> {
+        if let Some(content) = self.recent() {
+            return Ok(content);
+        }
+        let path = self.named();
+        #[expect(clippy::disallowed_methods, reason = "what was captured is ours")]
+        std::fs::read(&path).doing("read", path)
+    }
+
+    /// All of the bytes, as text.
+    ///
+    /// # Errors
+    /// As for [`read`](Self::read), and where they are not UTF-8.
+    pub fn read_to_string(&self) -> Result<String> {
+        String::from_utf8(self.read()?).map_err(|error| Error::deploy("read as text").at(self.named()).caused_by(error))
+    }
+
+    /// The bytes, if they have no file of their own yet.
+    pub(crate) fn recent(&self) -> Option<Vec<u8>> {
+        match &self.stored {
+            Stored::Open(shelf) => shelf.recent(&self.digest),
+            Stored::In(_) | Stored::At(_) => None,
+        }
+    }
+
+    /// What their file is or will be.
+    pub(crate) fn named(&self) -> PathBuf {
+        match &self.stored {
+            Stored::Open(shelf) => shelf.path(&self.digest),
+            Stored::In(store) => stored_path(store, &self.digest),
+            Stored::At(path) => path.to_path_buf(),
+        }
+    }
+
+    /// Whether it is stored just there.
+    pub(crate) fn is_stored_in(&self, other: &Stored) -> bool {
+        match (&self.stored, other) {
+            (Stored::Open(one), Stored::Open(other)) => Arc::ptr_eq(one, other),
+            (Stored::In(one), Stored::In(other)) => one == other,
+            (Stored::Open(_) | Stored::In(_) | Stored::At(_), _) => false,
+        }
     }
 }
+
+impl PartialEq for CapturedFile {
+    fn eq(&self, other: &Self) -> bool {
+        (self.digest, self.size, self.mode) == (other.digest, other.size, other.mode)
+    }
+}
+
+impl Eq for CapturedFile {}
 
 /// Where the content store in the directory `store` keeps these bytes, if it has them.
 pub(crate) fn stored_path(store: &Path, digest: &Digest) -> PathBuf {

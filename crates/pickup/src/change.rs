@@ -43,7 +43,7 @@ impl ChangeKind {
 }
 
 /// One file inside a tree.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeFile {
     /// Where it lies, below the tree's own top.
     pub path: UnitPath,
@@ -52,8 +52,7 @@ pub struct TreeFile {
 }
 
 /// What a unit consists of.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// One file.
     File(CapturedFile),
@@ -113,7 +112,7 @@ impl Content {
 }
 
 /// One changed unit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The unit's path below the pickup directory; empty for a whole tree.
     pub path: UnitPath,

@@ -34,6 +34,7 @@ mod planned;
 mod recover;
 mod rehearse;
 mod relook;
+mod rest;
 mod roots;
 mod running;
 mod shared;

@@ -127,6 +127,14 @@ impl fmt::Display for Error {
     }
 }
 
+/// For closures that deal with files, and give back what those say.
+impl From<Error> for std::io::Error {
+    fn from(error: Error) -> Self {
+        let kind = error.io_error().map_or(std::io::ErrorKind::Other, Self::kind);
+        Self::new(kind, error)
+    }
+}
+
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.source.as_deref().map(|source| source as _)

@@ -52,7 +52,7 @@ pub(crate) use self::closed::Doubt;
 pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
 pub(crate) use self::state::GroupState;
 use self::state::IllegalTransition;
-use crate::capture::Digest;
+use crate::capture::{Digest, Stored};
 #[cfg(test)]
 use crate::change::Content;
 use crate::deploy::Unit;
@@ -298,8 +298,8 @@ pub(crate) struct Quarantined {
 pub(crate) struct Journal {
     connection: Connection,
     path: PathBuf,
-    /// `<state_dir>/store`, for the paths of captured files.
-    store: Box<Path>,
+    /// Where captured files are.
+    stored: Stored,
     hook: Option<Hook>,
     /// The highest generation that a pickup ever used, where it is known.
     last_generations: HashMap<String, u64>,
@@ -314,7 +314,7 @@ impl Journal {
         Self {
             connection,
             path: state_dir.join(open::FILE_NAME),
-            store: state_dir.join("store").into(),
+            stored: Stored::In(state_dir.join("store").into()),
             hook,
             last_generations: HashMap::new(),
             doubt: Doubt::default(),
@@ -335,6 +335,11 @@ impl Journal {
     /// The same, and damage that it meets is known to whoever has `doubt`.
     pub(crate) fn doubted_by(self, doubt: Doubt) -> Self {
         Self { doubt, ..self }
+    }
+
+    /// The same, and what was captured is `stored` there.
+    pub(crate) fn stored(self, stored: Stored) -> Self {
+        Self { stored, ..self }
     }
 
     /// The same, which leaves nothing behind that says how it was closed.

@@ -5,8 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::Serialize;
-
 use crate::capture::{CapturedFile, Digest};
 use crate::change::live::Live;
 use crate::change::{Change, ChangeKind, Content, TreeFile};
@@ -37,7 +35,7 @@ pub enum Verdict {
 }
 
 /// One unit of work for a deployer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Unit {
     /// The name of the pickup.
     pub pickup: String,

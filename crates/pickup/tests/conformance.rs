@@ -172,7 +172,7 @@ async fn put(live: PathBuf, unit: Unit) -> std::io::Result<()> {
             Ok(()) | Err(_) => Ok(()),
         };
     };
-    match std::fs::read_to_string(&file.stored)?.as_str() {
+    match file.read_to_string()?.as_str() {
         "bad" => Err(std::io::Error::other("it is bad")),
         "slow" => std::future::pending().await,
         text => std::fs::write(live, text),

@@ -1,19 +1,20 @@
-//! The content store: files by the digest of their bytes, `<state_dir>/store/ab/abcdef…`.
+//! The content store: files by the digest of their bytes, `<state_dir>/store/ab/abcdef…`, and for a moment
+//! `<state_dir>/store/recent`.
 //!
 //! Nothing here is synced to disk: what a power failure tears is noticed by its digest when it is read, thrown away, and
 //! captured again from the pickup directory.
 #![expect(clippy::disallowed_methods, reason = "this is the door to the content store")]
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, DirBuilder, DirEntry, File};
 use std::io::{self, Read as _};
 use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{CapturedFile, Digest, stored_path};
+use super::{CapturedFile, Digest, Stored, stored_path};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::source::Fingerprint;
 use crate::source::probe::Read;
@@ -22,6 +23,8 @@ mod bytes;
 mod given;
 pub(crate) mod hook;
 mod mark;
+mod recent;
+pub(crate) mod shelf;
 mod small;
 #[cfg(test)]
 mod tests;
@@ -29,11 +32,15 @@ mod tests;
 use bytes::{Temp, hash};
 use hook::{Hook, StoreWrite};
 use mark::Mark;
+use shelf::{Shelf, State, damaged};
 
 /// Files up to this size are captured through memory, so that known content costs no write.
 const IN_MEMORY_MAX: u64 = 256 * 1024;
 /// Kernels before 6.13 stamp times by the tick, 10 ms at most: a change that soon after ours may carry the same time.
 const RACY_NANOS: i64 = 20_000_000;
+
+/// How many contents get files of their own in one go, while others may wait.
+const PUT_AWAY_AT_ONCE: usize = 64;
 
 /// Where temporaries are made, in the store's directory.
 const TEMPS: &str = "tmp";
@@ -52,27 +59,11 @@ pub(crate) enum Captured {
 /// The store. It may be used from several threads.
 #[derive(Debug)]
 pub(crate) struct Store {
-    dir: PathBuf,
-    /// Another store, which is only read: what it has need not be here.
-    below: Option<PathBuf>,
+    shelf: Arc<Shelf>,
     max: u64,
     next_temp: AtomicU64,
-    /// Whether it is known how much is stored; held while that is counted.
-    is_counted: Mutex<bool>,
-    state: Mutex<State>,
     collecting: Mutex<()>,
-    hook: Option<Hook>,
     mark: Mark,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Bytes stored, and bytes that captures under way may store.
-    used: u64,
-    /// What was captured and nobody refers to yet, by the number of captures.
-    pinned: HashMap<Digest, usize>,
-    /// While a collection is under way, what was unpinned since it began: what it keeps may have been listed before that.
-    unpinned: Option<HashSet<Digest>>,
 }
 
 impl Store {
@@ -96,16 +87,13 @@ impl Store {
             let path = entry.doing("list", &temps)?.path();
             fs::remove_file(&path).doing("remove", path)?;
         }
+        let mark = Mark::leave(dir)?;
         Ok(Self {
-            dir: dir.to_owned(),
-            below: None,
+            shelf: Arc::new(Shelf::open(dir, mark.is_masked())?),
             max,
             next_temp: AtomicU64::new(0),
-            is_counted: Mutex::default(),
-            state: Mutex::default(),
             collecting: Mutex::default(),
-            hook: None,
-            mark: Mark::leave(dir)?,
+            mark,
         })
     }
 
@@ -115,7 +103,7 @@ impl Store {
     /// # Errors
     /// The store cannot be listed.
     pub(crate) fn stored(&self, size_of_known: impl Fn(&Digest) -> Option<u64>) -> Result<Vec<Digest>> {
-        let mut is_counted = self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut is_counted = self.shelf.is_counted();
         let (mut digests, mut used) = (Vec::new(), 0);
         self.for_each(|digest, entry| {
             let mut size = size_of_known(&digest);
@@ -130,24 +118,33 @@ impl Store {
             used += size.unwrap_or(0);
             Ok(())
         })?;
+        for (digest, length) in self.state().recent.lengths() {
+            digests.push(digest);
+            used += length;
+        }
+        digests.sort_unstable();
+        digests.dedup();
         if !*is_counted {
             self.state().used = used;
             *is_counted = true;
         }
         drop(is_counted);
-        digests.sort_unstable();
         Ok(digests)
     }
 
     /// Makes sure that it is known how much is stored. Until it is, nothing is stored or removed, so the count is exact.
     fn count(&self) -> Result<()> {
-        let is_counted = *self.is_counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_counted = *self.shelf.is_counted();
         if is_counted { Ok(()) } else { self.stored(|_| None).map(drop) }
     }
 
     /// The same store, on top of the one in `below`, which is only read.
-    pub(crate) fn on_top_of(self, below: &Path) -> Self {
-        Self { below: Some(below.to_owned()), ..self }
+    pub(crate) fn on_top_of(self, below: &Path) -> Result<Self> {
+        // What has no file of its own there may get one at any time, and is not to be missed in between.
+        self.state().recent.copy_from(below).doing("read what was captured last in", below)?;
+        // There is none yet.
+        let _ = self.shelf.below.set(below.to_owned());
+        Ok(self)
     }
 
     /// How many bytes it may hold.
@@ -158,11 +155,13 @@ impl Store {
     /// The same store, with `hook` asked before each step that writes.
     #[must_use]
     pub(crate) fn with_hook(self, hook: Option<Hook>) -> Self {
-        Self { hook, ..self }
+        // There is none yet.
+        let _ = hook.map(|hook| self.shelf.hook.set(hook));
+        self
     }
 
     fn may(&self, step: StoreWrite) -> io::Result<()> {
-        self.hook.as_ref().map_or(Ok(()), |hook| hook.call(step))
+        self.shelf.may(step)
     }
 
     /// Takes the bytes of the file at `absolute` into the store, if the file is still the one `expected`. A symlink in the
@@ -217,6 +216,8 @@ impl Store {
     /// # Errors
     /// It is missing, cannot be read, or is damaged; damaged content is thrown away, so that it can be captured anew.
     pub(crate) fn verify(&self, digest: &Digest) -> Result<()> {
+        // What is damaged before it has a file of its own gets none.
+        self.shelf.put_away(digest)?;
         let path = self.path(digest);
         let stored = File::open(&path).doing("read", &path)?;
         let found = hash(&stored).doing("read", &path)?;
@@ -225,32 +226,42 @@ impl Store {
         }
         self.count()?;
         if self.throw_away(digest, true)? {
-            let path = stored_path(&self.dir, digest);
-            let action = "use stored content, the content store is damaged:";
-            return Err(Error::new(ErrorKind::Io, action).at(path).transient());
+            return Err(damaged(stored_path(&self.shelf.dir, digest)));
         }
         Ok(())
     }
 
-    /// The directory that holds all that was ever deployed.
-    pub(crate) fn directory(&self) -> PathBuf {
-        self.below.as_ref().unwrap_or(&self.dir).clone()
+    /// Gives files of their own to some of what was captured a moment ago. Whether there is more of that.
+    ///
+    /// # Errors
+    /// The store cannot be written. What was captured stays where it is.
+    pub(crate) fn put_away_some(&self) -> Result<bool> {
+        self.shelf.put_away_some(PUT_AWAY_AT_ONCE)
+    }
+
+    /// Whether anything has no file of its own yet.
+    pub(crate) fn has_recent(&self) -> bool {
+        self.shelf.has_recent()
     }
 
     /// Whether content of that digest is stored.
     pub(crate) fn contains(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file()
+        self.state().recent.length(digest).is_some() || self.path(digest).is_file()
     }
 
-    /// Where content of that digest is stored, if it is.
+    /// Where content of that digest is stored or will be, if it is.
     pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
-        let below = self.below.as_ref().map(|below| stored_path(below, digest));
-        below.filter(|path| path.is_file()).unwrap_or_else(|| stored_path(&self.dir, digest))
+        self.shelf.path(digest)
+    }
+
+    /// What makes captured files of digests.
+    pub(crate) fn place(&self) -> Stored {
+        Stored::Open(self.shelf.clone())
     }
 
     /// Content of that digest as a captured file with this size and mode.
     pub(crate) fn file(&self, digest: Digest, size: u64, mode: u32) -> CapturedFile {
-        CapturedFile { digest, size, mode, stored: self.path(&digest) }
+        CapturedFile { digest, size, mode, stored: self.place() }
     }
 
     /// Takes back one capture's pin: somebody refers to the content now, or nobody ever will.
@@ -282,7 +293,7 @@ impl Store {
 
     fn collect_all_but(&self, keep: &HashSet<Digest>) -> Result<u64> {
         self.count()?;
-        let mut freed = 0;
+        let mut freed = self.forget_all_but(keep)?;
         self.for_each(|digest, entry| {
             if keep.contains(&digest) {
                 return Ok(());
@@ -291,15 +302,28 @@ impl Store {
             let path = entry.path();
             // Under the lock, so that no capture can find the content and pin it in between.
             let mut state = self.state();
-            let was_unpinned = state.unpinned.as_ref().is_some_and(|unpinned| unpinned.contains(&digest));
-            let is_loose = !state.pinned.contains_key(&digest) && !was_unpinned;
-            if is_loose && path.exists() {
+            if state.is_loose(&digest) && path.exists() {
                 self.may(StoreWrite::Remove).and_then(|()| fs::remove_file(&path)).doing("remove", path)?;
                 state.used = state.used.saturating_sub(size);
                 freed += size;
             }
             Ok(())
         })?;
+        Ok(freed)
+    }
+
+    /// The same for what has no file of its own.
+    fn forget_all_but(&self, keep: &HashSet<Digest>) -> Result<u64> {
+        let mut state = self.state();
+        let mut freed = 0;
+        for (digest, length) in state.recent.lengths() {
+            if !keep.contains(&digest) && state.is_loose(&digest) {
+                self.may(StoreWrite::Remove).doing("remove", state.recent.path())?;
+                state.recent.forget(&digest);
+                state.used = state.used.saturating_sub(length);
+                freed += length;
+            }
+        }
         Ok(freed)
     }
 
@@ -355,7 +379,7 @@ impl Store {
 
     /// Gives the temporary its name and pins it.
     fn keep(&self, mut temp: Temp, digest: Digest, reserved: Reserved<'_>) -> Result<Digest> {
-        let path = stored_path(&self.dir, &digest);
+        let path = stored_path(&self.shelf.dir, &digest);
         self.may(StoreWrite::Rename).doing("write", &path)?;
         bytes::make_read_only(&temp.file).doing("write", &temp.path)?;
         let mut state = self.state();
@@ -380,7 +404,8 @@ impl Store {
     fn pin_if_stored(&self, digest: &Digest, size: u64) -> bool {
         // Pinned and looked up under one lock, so that no collection can remove it in between.
         let mut state = self.state();
-        let is_stored = self.path(digest).symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == size);
+        let is_stored = state.recent.length(digest) == Some(size)
+            || self.path(digest).symlink_metadata().is_ok_and(|found| found.is_file() && found.len() == size);
         if is_stored {
             *state.pinned.entry(*digest).or_default() += 1;
         }
@@ -406,7 +431,7 @@ impl Store {
     /// Removes what cannot be used, and takes it off the count if it `is_counted`. `false` if it is whole after all: somebody
     /// was in the middle of writing it when it was read.
     fn throw_away(&self, digest: &Digest, is_counted: bool) -> Result<bool> {
-        let path = stored_path(&self.dir, digest);
+        let path = stored_path(&self.shelf.dir, digest);
         // Nothing is written under its own name while we have the lock.
         let mut state = self.state();
         let found = match path.symlink_metadata() {
@@ -432,13 +457,13 @@ impl Store {
     }
 
     fn temp_dir(&self) -> PathBuf {
-        self.dir.join(TEMPS)
+        self.shelf.dir.join(TEMPS)
     }
 
     /// Calls `each` with the digest and the entry of everything stored.
     fn for_each(&self, mut each: impl FnMut(Digest, &DirEntry) -> Result<()>) -> Result<()> {
-        for group in fs::read_dir(&self.dir).doing("list", &self.dir)? {
-            let group = group.doing("list", &self.dir)?;
+        for group in fs::read_dir(&self.shelf.dir).doing("list", &self.shelf.dir)? {
+            let group = group.doing("list", &self.shelf.dir)?;
             if group.file_name().len() != 2 || !group.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
@@ -451,9 +476,8 @@ impl Store {
         Ok(())
     }
 
-    /// Every change of the state is one assignment, so what a panicking thread left is still consistent.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shelf.state()
     }
 }
 

@@ -2,18 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{Content, TreeFile};
-use crate::capture::{CapturedFile, Digest, stored_path};
+use crate::capture::{CapturedFile, Digest, Stored};
 use crate::path::UnitPath;
 
 /// What was acknowledged, by unit. Where its bytes are stored follows from their digest and is not kept for each.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Live {
-    /// The directory of the content store.
-    store: PathBuf,
+    /// Where content is stored.
+    stored: Stored,
     units: BTreeMap<UnitPath, Kept>,
 }
 
@@ -41,10 +40,10 @@ impl Kept {
         }
     }
 
-    /// The same with its bytes, which are in the content store in the directory `store`.
-    pub(crate) fn content(&self, store: &Path) -> Content {
+    /// The same with its bytes, which are `stored` there.
+    pub(crate) fn content(&self, stored: &Stored) -> Content {
         match self {
-            Self::File { digest, size, mode } => Content::File(CapturedFile::in_store(store, *digest, *size, *mode)),
+            Self::File { digest, size, mode } => Content::File(CapturedFile::stored(*digest, *size, *mode, stored)),
             Self::Elsewhere(file) => Content::File(CapturedFile::clone(file)),
             Self::Tree(files) => Content::Tree(files.clone()),
         }
@@ -62,18 +61,18 @@ impl Kept {
 }
 
 impl Live {
-    /// Nothing is live; content will be in the store in the directory `store`.
-    pub(crate) fn new(store: PathBuf) -> Self {
-        Self { store, units: BTreeMap::new() }
+    /// Nothing is live; content will be `stored` there.
+    pub(crate) fn new(stored: Stored) -> Self {
+        Self { stored, units: BTreeMap::new() }
     }
 
     /// These units are live. In order, or nearly, they cost the least.
-    pub(crate) fn of(store: PathBuf, units: impl IntoIterator<Item = (UnitPath, Kept)>) -> Self {
-        Self { store, units: units.into_iter().collect() }
+    pub(crate) fn of(stored: Stored, units: impl IntoIterator<Item = (UnitPath, Kept)>) -> Self {
+        Self { stored, units: units.into_iter().collect() }
     }
 
     pub(crate) fn get(&self, unit: &UnitPath) -> Option<Content> {
-        self.units.get(unit).map(|kept| kept.content(&self.store))
+        self.units.get(unit).map(|kept| kept.content(&self.stored))
     }
 
     /// The identity of what is live of the unit.
@@ -96,7 +95,7 @@ impl Live {
 
     pub(crate) fn insert(&mut self, unit: UnitPath, content: Content) {
         let kept = match content {
-            Content::File(file) if file.stored == stored_path(&self.store, &file.digest) => {
+            Content::File(file) if file.is_stored_in(&self.stored) => {
                 Kept::File { digest: file.digest, size: file.size, mode: file.mode }
             }
             Content::File(file) => Kept::Elsewhere(file.into()),
@@ -130,7 +129,7 @@ impl Live {
 
     /// All of it.
     pub(crate) fn contents(&self) -> BTreeMap<UnitPath, Content> {
-        self.units.iter().map(|(unit, kept)| (unit.clone(), kept.content(&self.store))).collect()
+        self.units.iter().map(|(unit, kept)| (unit.clone(), kept.content(&self.stored))).collect()
     }
 
     /// The digests of all files that are live, with the size of each; those of two units come twice.
@@ -154,7 +153,7 @@ impl Live {
 #[cfg(test)]
 impl FromIterator<(UnitPath, Content)> for Live {
     fn from_iter<T: IntoIterator<Item = (UnitPath, Content)>>(units: T) -> Self {
-        let mut live = Self::default();
+        let mut live = Self::new(Stored::nowhere());
         units.into_iter().for_each(|(unit, content)| live.insert(unit, content));
         live
     }

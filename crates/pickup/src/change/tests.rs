@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "some instant to count from")]
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
@@ -15,7 +15,7 @@ fn path(name: &str) -> UnitPath {
 }
 
 fn file(byte: u8, mode: u32) -> Content {
-    Content::File(CapturedFile { digest: Digest([byte; 32]), size: 1, mode, stored: PathBuf::new() })
+    Content::File(CapturedFile::at(Path::new(""), Digest([byte; 32]), 1, mode))
 }
 
 /// All that may go.

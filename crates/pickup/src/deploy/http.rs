@@ -22,7 +22,7 @@ use crate::capture::{CapturedFile, Digest};
 use crate::change::Content;
 use crate::config::HttpConfig;
 use crate::deploy::expand::Values;
-use crate::deploy::lane::{self, Lanes};
+use crate::deploy::lane::{self, Lanes, Stop};
 use crate::deploy::{Context, Deployer, Unit, Verdict};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 use crate::path;
@@ -88,10 +88,14 @@ impl Http {
         request::address(&url)?;
         let remove_url = self.config.remove_url.as_ref().map_or_else(|| url.clone(), |url| values.url(url));
         request::address(&remove_url)?;
-        let (stored, is_small) = (file.stored.clone(), lane::is_small(unit.content.as_ref()));
-        let sha256 = self.lanes.run(cx, unit, is_small, move |stop| body::sha256(&stored, stop)).await?;
+        let (captured, is_small) = (file.clone(), lane::is_small(unit.content.as_ref()));
+        let hashed = move |stop: &Stop| {
+            let stored = captured.path()?;
+            Ok((body::sha256(&stored, stop)?, stored))
+        };
+        let (sha256, stored) = self.lanes.run(cx, unit, is_small, hashed).await?;
         let (generation, digest, size) = (unit.generation, file.digest, file.size);
-        Ok(Live { url, remove_url, generation, digest, sha256, size, stored: file.stored.clone() })
+        Ok(Live { url, remove_url, generation, digest, sha256, size, stored })
     }
 
     async fn put(&self, cx: &Context, unit: &Unit, live: &Live, purpose: Purpose) -> Result<(), Unsent> {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::capture::Digest;
+use crate::capture::{CapturedFile, Digest};
 use crate::config::ModuleConfig;
 use crate::deploy::lane::{Lanes, Stop};
 use crate::deploy::{Context, Deployer, Observed, Unit, Verdict};
@@ -310,7 +310,7 @@ impl Work {
             let text = "everybody may write to it, and its code would run as this user: chmod o-w";
             return Err(refused(Refusal::new(Reason::Writable, text)));
         }
-        let bytes = std::fs::read(&file.stored).doing("read", &file.stored)?;
+        let bytes = file.read()?;
         let libraries = self.libraries.get_or_init(Libraries::of_system);
         let judged = judge::judge(&bytes, &self.config.allow_needed, libraries).map_err(refused)?;
         Ok((bytes, judged))
@@ -325,7 +325,7 @@ impl Work {
         let (bytes, judged) = self.judged(unit)?;
         let digest = Digest(*blake3::hash(&bytes).as_bytes());
         if unit.digest() != Some(digest) {
-            let stored = unit.file().map(|file| file.stored.clone()).unwrap_or_default();
+            let stored = unit.file().map(CapturedFile::named).unwrap_or_default();
             return Err(Error::deploy("load it: the stored content is damaged").at(stored).transient());
         }
         stop.check()?;

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Cursor, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -33,18 +33,24 @@ const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::
 /// where the file system can, else by copying. Either way the bytes are hashed, because a damaged store must not be
 /// deployed.
 pub(crate) fn copy_captured(file: &CapturedFile, to: &File, target: &Path, stop: &Stop) -> Result<()> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    let from: File = rustix::fs::open(&file.stored, flags, Mode::empty()).doing("read", &file.stored)?.into();
-    let is_cloned = reflink(&from, to);
-    let (mut reader, mut hasher, mut length) = (if is_cloned { to } else { &from }, blake3::Hasher::new(), 0);
+    let (mut from, is_cloned): (Box<dyn Read>, bool) = match file.recent() {
+        Some(content) => (Box::new(Cursor::new(content)), false),
+        None => {
+            let stored = file.named();
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let from: File = rustix::fs::open(&stored, flags, Mode::empty()).doing("read", stored)?.into();
+            if reflink(&from, to) { (Box::new(to), true) } else { (Box::new(from), false) }
+        }
+    };
+    let (mut hasher, mut length) = (blake3::Hasher::new(), 0);
     // One byte more than the file, so that a small one needs a single read to be seen to end.
     let mut buffer = vec![0; usize::try_from(file.size).unwrap_or(CHUNK).saturating_add(1).min(CHUNK)];
     loop {
-        let count = match reader.read(&mut buffer) {
+        let count = match from.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::io("read", &file.stored, error)),
+            Err(error) => return Err(Error::io("read", file.named(), error)),
         };
         hasher.update(&buffer[..count]);
         length += count as u64;
@@ -54,7 +60,7 @@ pub(crate) fn copy_captured(file: &CapturedFile, to: &File, target: &Path, stop:
         stop.check()?;
     }
     if length != file.size || Digest(*hasher.finalize().as_bytes()) != file.digest {
-        let error = Error::new(ErrorKind::Io, "deploy: the content store is damaged at").at(&file.stored);
+        let error = Error::new(ErrorKind::Io, "deploy: the content store is damaged at").at(file.named());
         return Err(error);
     }
     Ok(())

@@ -39,7 +39,7 @@ impl Sandbox {
         let digest = Digest(*blake3::hash(bytes).as_bytes());
         let stored = self.path("store").join(digest.to_string());
         std::fs::write(&stored, bytes).unwrap();
-        CapturedFile { digest, size: bytes.len() as u64, mode, stored }
+        CapturedFile::at(stored, digest, bytes.len() as u64, mode)
     }
 
     /// A unit of one file.

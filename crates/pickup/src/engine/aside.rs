@@ -77,12 +77,12 @@ impl Aside {
             // Nobody ever opens it again.
             None => Journal::open(&self.path, None, 0)?.0.unmarked(),
         };
-        let store = Store::open(&self.path.join("store"), real.store_max)?.on_top_of(&real.state_dir.join("store"));
+        let store = Store::open(&self.path.join("store"), real.store_max)?.on_top_of(&real.state_dir.join("store"))?;
         Ok(Arc::new(Shared {
             state_dir: self.path.clone(),
             real_dir: real.state_dir,
             doubt: journal.doubt().clone(),
-            journal: Mutex::new(journal),
+            journal: Mutex::new(journal.stored(store.place())),
             store,
             watcher: Watcher::start(),
             events: Publisher::new(),

@@ -45,9 +45,6 @@ use crate::source::watch::Subscriber;
 /// How long a deployer may take to end what it runs: less than the engine's end may.
 const END_MAX: Duration = Duration::from_secs(15);
 
-/// Fewer files than this are not worth packing.
-const PACK_MIN: usize = 1024;
-
 /// What others ask of a pickup's thread.
 pub(super) enum Message {
     /// Compare everything now; the answer comes when all that was there is live, has failed or waits for somebody else.
@@ -271,6 +268,8 @@ pub(super) struct Pickup {
     pub pause_until: Option<Instant>,
     pub pause: Duration,
     pub next_poll: Option<Instant>,
+    /// When what was captured a moment ago gets files of its own, unless there is something else to do.
+    pub put_away_at: Option<Instant>,
     pub next_rescan: Instant,
     pub waiters: Vec<Waiter>,
     /// Why it is to end, once it is.
@@ -298,26 +297,6 @@ impl Pickup {
         }
         self.save_known();
         self.end_deployers();
-    }
-
-    /// Gives back, once much was learned and nothing is left to do, what only the learning needed.
-    fn rest(&mut self) {
-        let is_settled = self.unseen.is_empty() && self.settle.next_deadline().is_none();
-        let is_idle = !self.is_busy && self.gathering.len() == 0 && is_settled;
-        if !is_idle || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
-            return;
-        }
-        // Nodes that were filled in order are half empty; built anew from what is sorted they are full, as a start does.
-        if self.known.len() != self.loaded {
-            self.known = std::mem::take(&mut self.known).into_iter().collect();
-        }
-        // The first root's come first.
-        self.live.pack(self.known.keys().take_while(|place| place.root == 0).map(|place| &place.path));
-        self.packed = self.known.len();
-        if let Err(error) = self.shared.journal().rest() {
-            tracing::debug!(pickup = self.config.name, %error, "the journal keeps its memory");
-        }
-        give_back();
     }
 
     /// Tells the deployers that this was all, one after the other in reverse order.
@@ -358,6 +337,7 @@ impl Pickup {
         self.look_at_unseen(now);
         self.close_change_set();
         self.answer_waiters();
+        self.put_away(now);
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -369,6 +349,7 @@ impl Pickup {
         [
             Some(self.next_rescan),
             self.next_poll,
+            self.put_away_at,
             self.next_git_deadline(),
             self.settle.next_deadline(),
             (!self.unseen.is_empty()).then(|| self.shared.now()),
@@ -496,14 +477,3 @@ pub(super) fn unit_of(kind: UnitKind, path: &UnitPath) -> UnitPath {
         UnitKind::Tree => UnitPath::root(),
     }
 }
-
-/// Returns to the system what was freed: glibc keeps it, for each thread that ever worked, and a start frees far more than
-/// it leaves in use.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn give_back() {
-    // SAFETY: it takes a number, may be called from any thread at any time, and touches nothing that is in use.
-    unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_back() {}

@@ -359,7 +359,7 @@ pub(super) fn load(shared: &Shared, reader: &Journal, pickup: &str, deployers: &
     let is_stale = |mark: &Mark| mark.is_outdated || whole.is_outdated || !(mark.is_current || is_whole_current);
     let stale =
         units.iter().zip(&marks).filter(|(_, mark)| is_stale(mark)).map(|((unit, _), _)| unit.clone()).collect();
-    let mut live = Live::of(shared.store.directory(), units);
+    let mut live = Live::of(shared.store.place(), units);
     let mut left_behind = Vec::new();
     for (deployer, unit) in left {
         if let Some(content) = reader.live_content(pickup, &deployer, &unit)? {

@@ -365,7 +365,9 @@ impl Parts {
         let (shared, config, bound, inbox) = (shared.clone(), config.clone(), bound.clone(), inbox.clone());
         let (rules, reopened) = (Rules::new(&config)?, glob_set(&config.settle_patterns)?);
         let now = shared.now();
-        let live = Live::new(shared.store.directory());
+        let live = Live::new(shared.store.place());
+        // What a crash left.
+        let put_away_at = shared.store.has_recent().then_some(now);
         let is_by_unit = bound.iter().all(|bound| bound.deployer.scope() == Scope::Unit);
         Ok(Pickup {
             gathering: Gathering::new(Pickup::patience(&config, is_by_unit)),
@@ -416,6 +418,7 @@ impl Parts {
             pause_until: None,
             pause: Duration::ZERO,
             next_poll: None,
+            put_away_at,
             waiters: Vec::new(),
             end: None,
             is_recovered: false,

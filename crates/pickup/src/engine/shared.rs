@@ -91,7 +91,7 @@ impl Shared {
     pub(super) fn reader(&self) -> Result<Journal> {
         let reader = Journal::open_read_only(&self.state_dir)?;
         let gone = || Error::new(ErrorKind::Journal, "read journal: it is gone from").at(&self.state_dir);
-        Ok(reader.ok_or_else(gone)?.doubted_by(self.doubt.clone()))
+        Ok(reader.ok_or_else(gone)?.doubted_by(self.doubt.clone()).stored(self.store.place()))
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -194,7 +194,7 @@ impl Shared {
         match content.files().find(|file| !self.store.contains(&file.digest)) {
             None => Ok(()),
             Some(file) => {
-                Err(Error::new(ErrorKind::NotFound, "find the content that was live then in").at(&file.stored))
+                Err(Error::new(ErrorKind::NotFound, "find the content that was live then in").at(file.named()))
             }
         }
     }

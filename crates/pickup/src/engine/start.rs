@@ -147,6 +147,7 @@ impl Builder {
         let now_ms = (clock.wall)().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_millis();
         let (journal, opened) = Journal::open(&state_dir, self.hook, i64::try_from(now_ms).unwrap_or(i64::MAX))?;
         let store = Store::open(&state_dir.join("store"), self.config.settings.store_max)?.with_hook(self.store_hook);
+        let journal = journal.stored(store.place());
         aside::sweep(&state_dir);
         let shared = Arc::new(Shared {
             real_dir: state_dir.clone(),

@@ -4,7 +4,6 @@
 //! out first, in the same transaction; whoever reads before that, as recovery does, reads the brief.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension};
@@ -14,7 +13,7 @@ use serde_json::Value;
 use super::deployment::Rows;
 use super::history::DeploymentChange;
 use super::{Attempt, DeploymentId, IntendedGroup, IntendedStep, Intent};
-use crate::capture::{CapturedFile, Digest};
+use crate::capture::{CapturedFile, Digest, Stored};
 use crate::change::{Change, ChangeKind, Content};
 use crate::deploy::Unit;
 use crate::path::UnitPath;
@@ -66,9 +65,9 @@ impl Brief {
 
     /// Its groups, with as much of their units as rows would tell: pickup, generation and revision are the deployment's.
     /// `store` is where contents are stored.
-    pub(super) fn groups(self, store: &Path) -> Attempt<Vec<IntendedGroup>> {
+    pub(super) fn groups(self, stored: &Stored) -> Attempt<Vec<IntendedGroup>> {
         let group = |steps: Vec<Step>| -> Attempt<IntendedGroup> {
-            let steps = steps.into_iter().map(|step| step.intended(store)).collect::<Attempt<_>>()?;
+            let steps = steps.into_iter().map(|step| step.intended(stored)).collect::<Attempt<_>>()?;
             Ok(IntendedGroup { steps, is_staged: true })
         };
         self.groups.into_iter().map(group).collect()
@@ -117,10 +116,10 @@ impl Step {
         })
     }
 
-    fn intended(self, store: &Path) -> Attempt<IntendedStep> {
+    fn intended(self, stored: &Stored) -> Attempt<IntendedStep> {
         let receipt = |json: Option<String>| json.map(|json| serde_json::from_str(&json)).transpose();
-        let changes: Arc<[Change]> = self.changes.into_iter().map(|change| change.change(store)).collect();
-        let Change { path, kind, content, previous } = self.unit.change(store);
+        let changes: Arc<[Change]> = self.changes.into_iter().map(|change| change.change(stored)).collect();
+        let Change { path, kind, content, previous } = self.unit.change(stored);
         let unit = Unit {
             pickup: String::new(),
             path,
@@ -146,8 +145,8 @@ impl UnitChange {
         Some(Self { path: path.clone(), kind, content, previous })
     }
 
-    fn change(self, store: &Path) -> Change {
-        let file = |file: File| Content::File(CapturedFile::in_store(store, file.digest, file.size, file.mode));
+    fn change(self, stored: &Stored) -> Change {
+        let file = |file: File| Content::File(CapturedFile::stored(file.digest, file.size, file.mode, stored));
         Change { path: self.path, kind: self.kind, content: self.content.map(file), previous: self.previous }
     }
 }
@@ -157,7 +156,7 @@ pub(super) fn write_out(transaction: &Connection, id: DeploymentId) -> Attempt<(
     let Some(brief) = find(transaction, id)? else { return Ok(()) };
     let mut rows = Rows::new(transaction, id)?;
     // Rows do not say where the store is.
-    for (number, group) in brief.groups(Path::new(""))?.iter().enumerate() {
+    for (number, group) in brief.groups(&Stored::nowhere())?.iter().enumerate() {
         rows.group(number, group)?;
     }
     transaction.prepare_cached("UPDATE deployment SET intent = NULL WHERE id = ?1")?.execute([id.0])?;

@@ -1,13 +1,12 @@
 //! What units consist of, each distinct content stored once; and the column forms that all tables share.
 
 use std::ffi::OsStr;
-use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{CachedStatement, Connection, Row, params};
 
 use super::{Attempt, Fault};
-use crate::capture::{CapturedFile, Digest};
+use crate::capture::{CapturedFile, Digest, Stored};
 use crate::change::live::Kept;
 use crate::change::{ChangeKind, Content, TreeFile};
 use crate::path::UnitPath;
@@ -77,22 +76,23 @@ impl<'a> Contents<'a> {
 }
 
 /// Reads the columns `key`, `content.size` and `content.files`, which begin at `column`.
-pub(super) fn load(row: &Row<'_>, column: usize, store: &Path) -> Attempt<Option<Content>> {
-    Ok(load_kept(row, column, store)?.map(|kept| kept.content(store)))
+pub(super) fn load(row: &Row<'_>, column: usize, stored: &Stored) -> Attempt<Option<Content>> {
+    Ok(load_kept(row, column, stored)?.map(|kept| kept.content(stored)))
 }
 
 /// The same, without the place in the content store of a unit that is one file: it follows from the digest.
-pub(super) fn load_kept(row: &Row<'_>, column: usize, store: &Path) -> Attempt<Option<Kept>> {
+pub(super) fn load_kept(row: &Row<'_>, column: usize, stored: &Stored) -> Attempt<Option<Kept>> {
     let Some(key) = row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)? else { return Ok(None) };
     let Some(size) = row.get::<_, Option<i64>>(column + 1)? else {
         return Err(Fault::Unexpected("a content is missing".to_owned()));
     };
-    let stored = |digest, size, mode| CapturedFile::in_store(store, digest, size, mode);
     if let Some(mode) = mode_of(key) {
         return Ok(Some(Kept::File { digest: digest_of(key)?, size: size.cast_unsigned(), mode }));
     }
     let files = tree_files(&row.get::<_, String>(column + 2)?)?;
-    let files = files.into_iter().map(|(path, digest, size, mode)| TreeFile { path, file: stored(digest, size, mode) });
+    let files = files
+        .into_iter()
+        .map(|(path, digest, size, mode)| TreeFile { path, file: CapturedFile::stored(digest, size, mode, stored) });
     Ok(Some(Kept::Tree(files.collect::<Arc<[_]>>())))
 }
 

@@ -110,7 +110,7 @@ impl Journal {
                     digest: content::optional_digest(row, 6)?,
                     generation: row.get::<_, i64>(3)?.cast_unsigned(),
                     receipt: load_json(row, 4)?.unwrap_or_default(),
-                    content: content::load(row, 6, &self.store)?,
+                    content: content::load(row, 6, &self.stored)?,
                     since: row.get(5)?,
                 })
             })?;
@@ -147,7 +147,7 @@ impl Journal {
             )?;
             let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
             match rows.next()? {
-                Some(row) => content::load(row, 0, &self.store),
+                Some(row) => content::load(row, 0, &self.stored),
                 None => Ok(None),
             }
         })
@@ -206,7 +206,7 @@ impl Journal {
     /// `NotFound` for a generation whose contents were pruned.
     pub(crate) fn contents_at(&self, pickup: &str, generation: u64) -> Result<BTreeMap<UnitPath, Content>> {
         let units = self.units_at(pickup, generation)?.into_iter();
-        Ok(units.map(|(unit, kept)| (unit, kept.content(&self.store))).collect())
+        Ok(units.map(|(unit, kept)| (unit, kept.content(&self.stored))).collect())
     }
 
     /// The same, ordered by the bytes of the paths.
@@ -233,7 +233,7 @@ impl Journal {
                  WHERE version.key IS NOT NULL ORDER BY version.path",
             )?;
             let rows = list.query_and_then(params![pickup, generation.cast_signed()], |row| -> Attempt<_> {
-                let kept = content::load_kept(row, 1, &self.store)?;
+                let kept = content::load_kept(row, 1, &self.stored)?;
                 kept.map(|kept| Ok((load_path(row, 0)?, kept))).transpose()
             })?;
             rows.filter_map(Result::transpose).collect()

@@ -1,7 +1,6 @@
 //! What recovery reads: deployments that were not finished.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
@@ -13,6 +12,7 @@ use super::{
     Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Journal, OpenDeployment, OpenGroup,
     OpenStep, Result,
 };
+use crate::capture::Stored;
 use crate::change::Change;
 use crate::deploy::Unit;
 use crate::path::UnitPath;
@@ -35,7 +35,7 @@ impl Journal {
                     groups: Vec::new(),
                 };
                 let revision = load_json(row, 3)?.map(Arc::new);
-                deployment.groups = groups(view, &deployment, revision.as_ref(), &self.store)?;
+                deployment.groups = groups(view, &deployment, revision.as_ref(), &self.stored)?;
                 Ok(deployment)
             })?;
             found.collect()
@@ -122,17 +122,17 @@ fn groups(
     view: &Connection,
     deployment: &OpenDeployment,
     revision: Option<&Arc<Revision>>,
-    store: &Path,
+    stored: &Stored,
 ) -> Attempt<Vec<OpenGroup>> {
     if let Some(brief) = brief::find(view, deployment.id)? {
-        return brief_groups(brief, deployment, revision, &Newer::than(view, deployment)?, store);
+        return brief_groups(brief, deployment, revision, &Newer::than(view, deployment)?, stored);
     }
     let mut list = view.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 ORDER BY number")?;
     let states = list.query_and_then([deployment.id.0], |row| -> Attempt<_> {
         Ok(OpenGroup { state: parse_state(&row.get::<_, String>(0)?)?, steps: Vec::new() })
     })?;
     let mut groups = states.collect::<Attempt<Vec<_>>>()?;
-    let changes = changes(view, deployment, store)?;
+    let changes = changes(view, deployment, stored)?;
     let newer = Newer::than(view, deployment)?;
     let mut steps = view.prepare_cached(
         "SELECT step.in_group, step.changes, step.deployer, step.path, step.kind, step.previous,
@@ -148,7 +148,7 @@ fn groups(
         let own = numbers.iter().map(|number| changes.get(&(group, index(*number))).cloned());
         let own: Option<Arc<[Change]>> = own.collect();
         let own = own.ok_or_else(|| Fault::Unexpected("a change is missing".to_owned()))?;
-        let mut step = step(row, deployment, own, store)?;
+        let mut step = step(row, deployment, own, stored)?;
         step.unit.revision = revision.cloned();
         step.is_superseded = newer.supersedes(&step);
         let group = usize::try_from(group).ok().and_then(|group| groups.get_mut(group));
@@ -163,7 +163,7 @@ fn brief_groups(
     deployment: &OpenDeployment,
     revision: Option<&Arc<Revision>>,
     newer: &Newer,
-    store: &Path,
+    stored: &Stored,
 ) -> Attempt<Vec<OpenGroup>> {
     let step = |IntendedStep { deployer, unit, old, staged, .. }| {
         let (pickup, generation, revision) = (deployment.pickup.clone(), deployment.generation, revision.cloned());
@@ -176,17 +176,17 @@ fn brief_groups(
         let steps = group.steps.into_iter().map(step).collect();
         OpenGroup { state: GroupState::Staged, steps }
     };
-    Ok(brief.groups(store)?.into_iter().map(group).collect())
+    Ok(brief.groups(stored)?.into_iter().map(group).collect())
 }
 
-fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, store: &Path) -> Attempt<OpenStep> {
+fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, stored: &Stored) -> Attempt<OpenStep> {
     Ok(OpenStep {
         deployer: row.get(2)?,
         unit: Unit {
             pickup: deployment.pickup.clone(),
             path: load_path(row, 3)?,
             change: load_kind(row, 4)?,
-            content: content::load(row, 8, store)?,
+            content: content::load(row, 8, stored)?,
             previous: optional_digest(row, 5)?,
             generation: deployment.generation,
             changes,
@@ -199,7 +199,7 @@ fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, stor
 }
 
 /// The changes of a deployment by group and number.
-fn changes(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Attempt<BTreeMap<(i64, i64), Change>> {
+fn changes(view: &Connection, deployment: &OpenDeployment, stored: &Stored) -> Attempt<BTreeMap<(i64, i64), Change>> {
     let mut list = view.prepare_cached(
         "SELECT change.in_group, change.number, change.path, change.kind, change.previous,
                 change.content, content.size, content.files
@@ -209,7 +209,7 @@ fn changes(view: &Connection, deployment: &OpenDeployment, store: &Path) -> Atte
         let change = Change {
             path: load_path(row, 2)?,
             kind: load_kind(row, 3)?,
-            content: content::load(row, 5, store)?,
+            content: content::load(row, 5, stored)?,
             previous: optional_digest(row, 4)?,
         };
         Ok(((row.get(0)?, row.get(1)?), change))

@@ -28,7 +28,7 @@ fn captured(state_dir: &Path, text: &str, mode: u32) -> CapturedFile {
     let digest = Digest(*blake3::hash(text.as_bytes()).as_bytes());
     let name = digest.to_string();
     let stored = state_dir.join("store").join(&name[..2]).join(name);
-    CapturedFile { digest, size: text.len() as u64, mode, stored }
+    CapturedFile::at(stored, digest, text.len() as u64, mode)
 }
 
 fn file(state_dir: &Path, text: &str) -> Content {

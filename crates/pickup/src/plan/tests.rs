@@ -1,12 +1,12 @@
 //! Plans, by data.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use super::*;
 use crate::capture::{CapturedFile, Digest};
 
 fn change(name: &str, kind: ChangeKind) -> Change {
-    let file = CapturedFile { digest: Digest([1; 32]), size: 1, mode: 0o644, stored: PathBuf::new() };
+    let file = CapturedFile::at(Path::new(""), Digest([1; 32]), 1, 0o644);
     let content = (kind != ChangeKind::Removed).then_some(Content::File(file));
     Change { path: UnitPath::new(name).unwrap(), kind, content, previous: None }
 }
@@ -28,7 +28,7 @@ fn mixed() -> Vec<Change> {
 #[test]
 fn each_unit_is_a_group_and_removals_come_last_and_descending() {
     let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
-    let plan = plan(aim(7), mixed(), &Live::default(), &routes);
+    let plan = plan(aim(7), mixed(), &Live::from_iter([]), &routes);
     assert_eq!(
         lines(&plan),
         [
@@ -57,7 +57,7 @@ fn swapped() -> Vec<Change> {
 #[test]
 fn what_is_in_the_way_is_removed_before_what_takes_its_place() {
     let routes = [Route { deployer: "one", scope: Scope::Unit, accepts: &accept }];
-    let plan = plan(aim(7), swapped(), &Live::default(), &routes);
+    let plan = plan(aim(7), swapped(), &Live::from_iter([]), &routes);
     let expected = [
         "one removed file",
         "one removed directory/b/y",
@@ -76,7 +76,7 @@ fn what_is_in_the_way_is_removed_first_in_a_group_of_all_as_well() {
         Route { deployer: "release", scope: Scope::Pickup, accepts: &accept },
         Route { deployer: "files", scope: Scope::Unit, accepts: &accept },
     ];
-    let plan = plan(aim(1), swapped(), &Live::default(), &routes);
+    let plan = plan(aim(1), swapped(), &Live::from_iter([]), &routes);
     let expected = [
         "files removed file",
         "files removed directory/b/y",
@@ -122,7 +122,7 @@ fn what_a_deployer_refuses_is_listed_with_the_reason_but_removals_are_never_refu
     };
     let routes = [Route { deployer: "picky", scope: Scope::Unit, accepts: &picky }];
     let changes = vec![change("a", ChangeKind::Added), change("b", ChangeKind::Removed)];
-    let plan = plan(aim(1), changes, &Live::default(), &routes);
+    let plan = plan(aim(1), changes, &Live::from_iter([]), &routes);
     assert_eq!(lines(&plan), [vec![], vec!["picky removed b"]]);
     let refusal =
         Refusal { unit: UnitPath::new("a").unwrap(), deployer: "picky".into(), reason: "no extension".into() };
@@ -144,7 +144,7 @@ fn a_commit_is_one_group_whatever_takes_it() {
         previous: None,
     });
     let routes = ["one", "two"].map(|deployer| Route { deployer, scope: Scope::Unit, accepts: &accept });
-    let plan = plan(Aim { revision: Some(&revision), ..aim(7) }, mixed(), &Live::default(), &routes);
+    let plan = plan(Aim { revision: Some(&revision), ..aim(7) }, mixed(), &Live::from_iter([]), &routes);
     let expected = [
         "one added a",
         "one modified b",

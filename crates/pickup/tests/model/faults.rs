@@ -182,7 +182,7 @@ impl Life {
     }
 
     fn read(&self, named: &str, file: &CapturedFile) {
-        let Ok(content) = std::fs::read(&file.stored) else { return };
+        let Ok(content) = file.read() else { return };
         if content.len() as u64 != file.size || !self.completed.has(&content) {
             let start = String::from_utf8_lossy(&content[..content.len().min(60)]).into_owned();
             self.violations.add(format!("{named}: nobody wrote these {} bytes: {start:?}", content.len()));

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
@@ -58,8 +59,11 @@ fn captured_bytes_are_stored_under_their_digest() {
     for content in [b"".to_vec(), b"hello".to_vec(), large(1)] {
         let file = case.put("a", &content);
         assert_eq!((file.digest, file.size), (digest(&content), content.len() as u64));
-        assert_eq!(file.stored, case.store.path(&file.digest));
-        assert_eq!(fs::read(&file.stored).unwrap(), content);
+        for _ in 0..2 {
+            assert_eq!(file.read().unwrap(), content);
+            let path = file.path().unwrap();
+            assert_eq!((&path, fs::read(&path).unwrap()), (&case.store.path(&file.digest), content.clone()));
+        }
         assert!(case.store.contains(&file.digest));
         case.store.verify(&file.digest).unwrap();
     }
@@ -77,9 +81,9 @@ fn the_store_is_private_and_its_files_are_read_only() {
     let file = case.capture(&path);
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
     assert_eq!(file.mode, 0o4755);
-    assert_eq!(mode(&file.stored), 0o444);
-    assert_eq!(mode(&case.store.dir), 0o700);
-    assert_eq!(mode(file.stored.parent().unwrap()), 0o700);
+    assert_eq!(mode(&file.path().unwrap()), 0o444);
+    assert_eq!(mode(&case.store.shelf.dir), 0o700);
+    assert_eq!(mode(file.path().unwrap().parent().unwrap()), 0o700);
 }
 
 #[test]
@@ -88,7 +92,7 @@ fn the_same_bytes_are_stored_once() {
     for content in [b"same".to_vec(), large(2)] {
         let before = case.store.used();
         let (one, two) = (case.put("a", &content), case.put("b", &content));
-        assert_eq!(one.stored, two.stored);
+        assert_eq!(one.path().unwrap(), two.path().unwrap());
         assert_eq!(case.store.used() - before, content.len() as u64);
     }
     assert_eq!(case.temps(), 0);
@@ -101,7 +105,7 @@ fn what_was_read_already_is_stored_unless_the_file_changed_since() {
     let read = Read { file: File::open(&path).unwrap(), content: b"one".to_vec() };
     let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
     let Captured::File(file) = case.store.capture_read(&path, &seen, &read).unwrap() else { panic!() };
-    assert_eq!((fs::read(&file.stored).unwrap(), file.digest), (b"one".to_vec(), digest(b"one")));
+    assert_eq!((file.read().unwrap(), file.digest), (b"one".to_vec(), digest(b"one")));
     case.store.unpin(&file.digest);
     case.file("a", b"longer");
     // A file that was just written is looked at once more.
@@ -171,7 +175,7 @@ fn a_file_that_is_being_written_is_captured_as_seen_or_not_at_all() {
         });
         for _ in 0..200 {
             if let Captured::File(file) = case.try_capture(&path).unwrap() {
-                let stored = fs::read(&file.stored).unwrap();
+                let stored = file.read().unwrap();
                 assert_eq!(digest(&stored), file.digest, "what is stored is what was hashed");
                 assert_eq!(stored.len() as u64, file.size);
             }
@@ -242,7 +246,7 @@ fn a_store_that_is_opened_again_knows_what_it_holds_and_sweeps_temporaries() {
     let case = Case::new(1 << 30);
     let file = case.put("a", b"hello");
     fs::write(case.store.temp_dir().join("7"), "half").unwrap();
-    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    let again = Store::open(&case.store.shelf.dir, 1 << 30).unwrap();
     assert_eq!((again.used(), case.temps()), (5, 0));
     assert!(again.contains(&file.digest));
     assert_eq!(again.collect(nothing).unwrap(), 5);
@@ -255,8 +259,8 @@ fn damaged_content_is_noticed_and_can_be_captured_again() {
     let file = case.put("a", content);
     // As after a power failure: the right size, and zeros. The file is read-only, so it is replaced.
     let damage = || {
-        fs::remove_file(&file.stored).unwrap();
-        fs::write(&file.stored, [0; 8]).unwrap();
+        fs::remove_file(file.path().unwrap()).unwrap();
+        fs::write(file.path().unwrap(), [0; 8]).unwrap();
     };
     damage();
     let error = case.store.verify(&file.digest).unwrap_err();
@@ -271,9 +275,9 @@ fn damaged_content_is_noticed_and_can_be_captured_again() {
 fn torn_content_of_another_size_is_replaced() {
     let case = Case::new(1 << 30);
     let file = case.put("a", b"precious");
-    fs::remove_file(&file.stored).unwrap();
-    fs::write(&file.stored, b"pre").unwrap();
-    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    fs::remove_file(file.path().unwrap()).unwrap();
+    fs::write(file.path().unwrap(), b"pre").unwrap();
+    let again = Store::open(&case.store.shelf.dir, 1 << 30).unwrap();
     let path = case.directory.path().join("a");
     let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
     assert_eq!(again.capture(&path, &seen, false).unwrap(), Captured::File(file.clone()));
@@ -307,12 +311,9 @@ fn captures_on_several_threads_and_collections_agree() {
 fn a_store_that_cannot_be_written_is_a_transient_error_without_a_trace() {
     let case = Case::new(1 << 30);
     fs::remove_dir(case.store.temp_dir()).unwrap();
-    // A small file needs the directory of its digest, a large one begins as a temporary.
-    let small = b"x";
-    let group = stored_path(&case.store.dir, &digest(small)).parent().unwrap().to_owned();
-    fs::remove_dir(&group).unwrap();
-    fs::write(&group, "no directory").unwrap();
-    for content in [small.to_vec(), large(3)] {
+    // A small file goes to others that are recent, a large one begins as a temporary.
+    fs::create_dir(case.store.shelf.dir.join("recent")).unwrap();
+    for content in [b"x".to_vec(), large(3)] {
         let error = case.try_capture(&case.file("a", &content)).unwrap_err();
         assert!(error.is_transient() && error.io_error().is_some(), "{error}");
         assert_eq!(case.store.used(), 0);
@@ -323,23 +324,24 @@ fn a_store_that_cannot_be_written_is_a_transient_error_without_a_trace() {
 fn half_of_a_small_file_that_a_crash_left_is_thrown_away_at_the_next_start() {
     let case = Case::new(1 << 30);
     let (torn, whole, other) = (case.put("a", b"torn"), case.put("b", b"whole"), case.put("c", b"of nobody"));
+    [&torn, &whole, &other].iter().for_each(|file| drop(file.path().unwrap()));
     let tear = |file: &CapturedFile| {
-        fs::remove_file(&file.stored).unwrap();
-        fs::write(&file.stored, "to").unwrap();
+        fs::remove_file(file.path().unwrap()).unwrap();
+        fs::write(file.path().unwrap(), "to").unwrap();
     };
     tear(&torn);
     let known = HashMap::from([(torn.digest, 4), (whole.digest, 5)]);
     // The first store was not closed.
-    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    let again = Store::open(&case.store.shelf.dir, 1 << 30).unwrap();
     let mut expected = [whole.digest, other.digest];
     expected.sort_unstable();
     assert_eq!(again.stored(|digest| known.get(digest).copied()).unwrap(), expected);
-    assert!(!torn.stored.exists());
+    assert!(!torn.named().exists());
     assert_eq!(again.used(), 5 + 9);
     drop(again);
     // After one that was, known files are not looked at.
     tear(&whole);
-    let again = Store::open(&case.store.dir, 1 << 30).unwrap();
+    let again = Store::open(&case.store.shelf.dir, 1 << 30).unwrap();
     assert_eq!(again.stored(|digest| known.get(digest).copied()).unwrap(), expected);
 }
 
@@ -348,17 +350,18 @@ fn a_small_file_that_cannot_be_written_leaves_no_trace_and_spares_what_has_its_n
     let case = Case::new(1 << 30);
     let there = case.put("there", b"there");
     case.store.unpin(&there.digest);
+    there.path().unwrap();
     for failing in [StoreWrite::Create, StoreWrite::Write, StoreWrite::Rename] {
         let fail = move |step| if step == failing { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) };
-        let broken = Store::open(&case.store.dir, 1 << 30).unwrap().with_hook(Some(Hook::new(fail)));
+        let broken = Store::open(&case.store.shelf.dir, 1 << 30).unwrap().with_hook(Some(Hook::new(fail)));
         for content in ["new", "there"] {
             let path = case.file("a", content.as_bytes());
             let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
-            let is_known = content == "there" && failing != StoreWrite::Create;
+            let is_known = content == "there";
             assert_eq!(broken.capture(&path, &seen, false).is_ok(), is_known, "{failing:?} {content}");
         }
         assert_eq!(broken.used(), 5, "{failing:?}");
-        assert_eq!(fs::read(&there.stored).unwrap(), b"there");
+        assert_eq!(there.read().unwrap(), b"there");
     }
 }
 
@@ -389,7 +392,7 @@ fn what_others_do_to_a_small_file_while_it_is_written_harms_nobody() {
                 Ok(())
             }
         });
-        let store = Store::open(&case.store.dir, 1 << 30).unwrap().with_hook(Some(hook));
+        let store = Store::open(&case.store.shelf.dir, 1 << 30).unwrap().with_hook(Some(hook));
         let file = std::thread::scope(|scope| {
             scope.spawn(|| {
                 written.wait();
@@ -399,7 +402,7 @@ fn what_others_do_to_a_small_file_while_it_is_written_harms_nobody() {
             let Captured::File(file) = store.capture(&path, &seen, false).unwrap() else { panic!() };
             file
         });
-        assert_eq!(fs::read(&file.stored).unwrap(), content);
+        assert_eq!(file.read().unwrap(), content);
         assert_eq!((store.used(), case.temps()), (9, 0));
     }
 }

@@ -61,8 +61,7 @@ impl Plain {
     }
 
     fn read(unit: &Unit) -> Result<String> {
-        let stored = &unit.file().ok_or_else(|| Error::deploy("read no file"))?.stored;
-        std::fs::read_to_string(stored).doing("read", stored)
+        unit.file().ok_or_else(|| Error::deploy("read no file"))?.read_to_string()
     }
 }
 

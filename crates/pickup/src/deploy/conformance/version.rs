@@ -133,5 +133,5 @@ fn capture(store: &Path, file: &File) -> Result<CapturedFile> {
     if !stored.exists() {
         std::fs::write(&stored, &file.bytes).doing("write", &stored)?;
     }
-    Ok(CapturedFile { digest, size: file.bytes.len() as u64, mode: file.mode, stored })
+    Ok(CapturedFile::at(stored, digest, file.bytes.len() as u64, file.mode))
 }

@@ -244,7 +244,7 @@ async fn a_failed_stage_leaves_nothing_behind() {
     let sandbox = Sandbox::new();
     let copy = deployer(&sandbox);
     let unit = sandbox.tree("t", &[("a/x", b"good"), ("b/y", b"bad")], 1);
-    std::fs::write(sandbox.store(b"bad", 0o644).stored, "damaged").unwrap();
+    std::fs::write(sandbox.store(b"bad", 0o644).path().unwrap(), "damaged").unwrap();
     assert!(copy.stage(&sandbox.cx(), &unit, None).await.is_err());
     assert_eq!(sandbox.listing("into"), ["web/"]);
 }

@@ -31,12 +31,12 @@ fn a_damaged_store_is_not_deployed() {
     let (root, stop) = (root(&sandbox), Stop::new(&sandbox.cx()));
     let file = sandbox.store(b"good", 0o644);
     for (name, bytes) in [("a", &b"evil"[..]), ("b", b"goo"), ("c", b"good and more")] {
-        std::fs::write(&file.stored, bytes).unwrap();
+        std::fs::write(file.path().unwrap(), bytes).unwrap();
         let error = root.write(&path(name), &file, 0o644, &stop).unwrap_err();
         assert!(error.to_string().contains("content store is damaged"), "{error}");
     }
-    std::fs::remove_file(&file.stored).unwrap();
-    std::os::unix::fs::symlink("/etc/hostname", &file.stored).unwrap();
+    std::fs::remove_file(file.path().unwrap()).unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", file.path().unwrap()).unwrap();
     assert!(root.write(&path("d"), &file, 0o644, &stop).unwrap_err().io_error().is_some());
 }
 

@@ -249,7 +249,7 @@ async fn a_release_that_is_being_built_stays_where_it_was_begun() {
 async fn a_failed_build_leaves_nothing_behind() {
     let sandbox = Sandbox::new();
     let (release, unit) = (deployer(&sandbox), sandbox.tree("", &[("a", b"good"), ("b", b"bad")], 1));
-    std::fs::write(sandbox.store(b"bad", 0o644).stored, "damaged").unwrap();
+    std::fs::write(sandbox.store(b"bad", 0o644).path().unwrap(), "damaged").unwrap();
     assert!(release.stage(&sandbox.cx(), &unit, None).await.is_err());
     assert!(releases(&sandbox).is_empty());
     std::fs::remove_dir_all(sandbox.path("into")).unwrap();

@@ -23,12 +23,8 @@ use crate::{Config, Engine, PickupConfig, SyncOptions};
 type Live = Arc<Mutex<Vec<BTreeSet<String>>>>;
 
 fn versions(unit: &Unit) -> BTreeSet<String> {
-    let files = match &unit.content {
-        Some(Content::Tree(files)) => files.iter().map(|file| file.file.stored.clone()).collect(),
-        Some(Content::File(file)) => vec![file.stored.clone()],
-        None => Vec::new(),
-    };
-    files.iter().map(|stored| fs::read_to_string(stored).unwrap().lines().next().unwrap().to_owned()).collect()
+    let files = unit.content.iter().flat_map(Content::files);
+    files.map(|file| file.read_to_string().unwrap().lines().next().unwrap().to_owned()).collect()
 }
 
 async fn started(base: &Path, unit: UnitKind) -> (Engine, Live) {

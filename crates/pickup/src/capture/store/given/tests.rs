@@ -36,7 +36,7 @@ impl Case {
 fn given_bytes_are_stored_and_pinned() {
     let case = Case::new(100);
     let file = case.store.put(Path::new("a"), b"hello", 0o755).unwrap();
-    assert_eq!((file.size, file.mode, fs::read(&file.stored).unwrap()), (5, 0o755, b"hello".to_vec()));
+    assert_eq!((file.size, file.mode, file.read().unwrap()), (5, 0o755, b"hello".to_vec()));
     case.store.verify(&file.digest).unwrap();
     assert_eq!(case.loose(), 0);
     case.store.unpin(&file.digest);
@@ -49,8 +49,8 @@ fn a_given_file_is_moved_into_the_store() {
     let path = case.file("hello");
     let file = case.store.adopt(Path::new("a"), &path, 0o644).unwrap();
     assert!(!path.exists() && case.has_no_temporaries());
-    assert_eq!(fs::read(&file.stored).unwrap(), b"hello");
-    assert!(fs::metadata(&file.stored).unwrap().permissions().readonly());
+    assert_eq!(file.read().unwrap(), b"hello");
+    assert!(fs::metadata(file.path().unwrap()).unwrap().permissions().readonly());
     case.store.verify(&file.digest).unwrap();
     // A second one is thrown away, because the content is there.
     let again = case.store.adopt(Path::new("b"), &case.file("hello"), 0o644).unwrap();

@@ -1,0 +1,191 @@
+//! Small contents that were captured a moment ago, one after the other in one file.
+//!
+//! A record is the digest, the length in four bytes, least first, and the content. What a crash leaves is read again: up to
+//! the first record that is not what its digest says.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::capture::Digest;
+
+#[cfg(all(test, unix))]
+mod tests;
+
+const FILE_NAME: &str = "recent";
+
+/// How long the file may become.
+const LENGTH_MAX: u64 = 32 << 20;
+/// How many contents it may hold: each is known in memory, too.
+const COUNT_MAX: usize = 1 << 16;
+
+const DIGEST_LENGTH: usize = size_of::<Digest>();
+const HEAD_LENGTH: usize = DIGEST_LENGTH + size_of::<u32>();
+
+/// The file, and where in it each content is.
+#[derive(Debug)]
+pub(super) struct Recent {
+    path: PathBuf,
+    file: Option<File>,
+    end: u64,
+    places: HashMap<Digest, Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    offset: u64,
+    length: u32,
+}
+
+impl Recent {
+    /// That of the store in `dir`.
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        let mut recent = Self { path: dir.join(FILE_NAME), file: None, end: 0, places: HashMap::new() };
+        let bytes = read_all(dir)?;
+        for (digest, offset, content) in records(&bytes) {
+            let length = content.len() as u32;
+            recent.places.insert(digest, Place { offset, length });
+            recent.end = offset + u64::from(length);
+        }
+        if !recent.places.is_empty() {
+            recent.file = Some(OpenOptions::new().read(true).write(true).open(&recent.path)?);
+        }
+        Ok(recent)
+    }
+
+    /// Takes over what lies in the store in `dir`, which is another one.
+    pub(super) fn copy_from(&mut self, dir: &Path) -> io::Result<()> {
+        let bytes = read_all(dir)?;
+        records(&bytes).try_for_each(|(digest, _, content)| self.add(&digest, content))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How long the content is, if it is here.
+    pub(super) fn length(&self, digest: &Digest) -> Option<u64> {
+        self.places.get(digest).map(|place| u64::from(place.length))
+    }
+
+    /// All that is here, with the length of each.
+    pub(super) fn lengths(&self) -> Vec<(Digest, u64)> {
+        self.places.iter().map(|(digest, place)| (*digest, u64::from(place.length))).collect()
+    }
+
+    /// All that is here.
+    pub(super) fn digests(&self) -> impl Iterator<Item = &Digest> {
+        self.places.keys()
+    }
+
+    /// Whether `content` may be added.
+    pub(super) fn has_room(&self, content: &[u8]) -> bool {
+        let end = self.end.saturating_add((HEAD_LENGTH + content.len()) as u64);
+        cfg!(unix) && end <= LENGTH_MAX && self.places.len() < COUNT_MAX
+    }
+
+    /// Adds `content`; if that fails, nothing was added.
+    pub(super) fn add(&mut self, digest: &Digest, content: &[u8]) -> io::Result<()> {
+        let record = record(digest, content);
+        let end = self.end;
+        write_at(self.file()?, &record, end)?;
+        let place = Place { offset: end + HEAD_LENGTH as u64, length: content.len() as u32 };
+        self.end = place.offset + u64::from(place.length);
+        self.places.insert(*digest, place);
+        Ok(())
+    }
+
+    /// Writes half of what [`add`](Self::add) does, as an error in the middle leaves it.
+    pub(super) fn add_half(&mut self, digest: &Digest, content: &[u8]) -> io::Result<()> {
+        let record = record(digest, content);
+        let end = self.end;
+        write_at(self.file()?, &record[..record.len() / 2], end)
+    }
+
+    /// The content, if it is here and whole.
+    pub(super) fn read(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
+        let (Some(place), Some(file)) = (self.places.get(digest), &self.file) else { return Ok(None) };
+        let mut content = vec![0; place.length as usize];
+        match read_at(file, &mut content, place.offset) {
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            read => read?,
+        }
+        Ok((blake3::hash(&content).as_bytes() == &digest.0).then_some(content))
+    }
+
+    /// The content is elsewhere, or nobody needs it. Once nothing is left, the file begins anew.
+    pub(super) fn forget(&mut self, digest: &Digest) {
+        self.places.remove(digest);
+        if self.places.is_empty() {
+            self.places = HashMap::new();
+            self.end = 0;
+            // If it stays as it is, it is written over.
+            let _ = self.file.as_ref().map(|file| file.set_len(0));
+        }
+    }
+
+    fn file(&mut self) -> io::Result<&File> {
+        if self.file.is_none() {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(true);
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::OpenOptionsExt;
+                options.mode(0o600).custom_flags(libc::O_NOFOLLOW);
+            }
+            self.file = Some(options.open(&self.path)?);
+        }
+        self.file.as_ref().ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+}
+
+/// What lies in the store in `dir`, if anything does.
+fn read_all(dir: &Path) -> io::Result<Vec<u8>> {
+    match fs::read(dir.join(FILE_NAME)) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        read => read,
+    }
+}
+
+fn record(digest: &Digest, content: &[u8]) -> Vec<u8> {
+    let mut record = Vec::with_capacity(HEAD_LENGTH + content.len());
+    record.extend_from_slice(&digest.0);
+    record.extend_from_slice(&(content.len() as u32).to_le_bytes());
+    record.extend_from_slice(content);
+    record
+}
+
+/// The records that are whole, with the offset of each content.
+fn records(bytes: &[u8]) -> impl Iterator<Item = (Digest, u64, &[u8])> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let (digest, rest) = bytes.get(at..)?.split_first_chunk::<DIGEST_LENGTH>()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let content = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let offset = at + HEAD_LENGTH;
+        at = offset + content.len();
+        (blake3::hash(content).as_bytes() == digest).then_some((Digest(*digest), offset as u64, content))
+    })
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, bytes, offset)
+}
+
+/// Nothing is ever added here.
+#[cfg(not(unix))]
+fn write_at(_file: &File, _bytes: &[u8], _offset: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(not(unix))]
+fn read_at(_file: &File, _bytes: &mut [u8], _offset: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}

@@ -1,0 +1,242 @@
+use super::*;
+use crate::capture::store::small::BRIEF_MAX;
+use crate::capture::store::{Hook, Store, StoreWrite};
+use crate::capture::{CapturedFile, stored_path};
+
+struct Case {
+    directory: tempfile::TempDir,
+}
+
+impl Case {
+    fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.directory.path().join("store")
+    }
+
+    fn open(&self) -> Store {
+        Store::open(&self.dir(), 1 << 30).unwrap()
+    }
+
+    fn recent(&self) -> Vec<u8> {
+        fs::read(self.dir().join(FILE_NAME)).unwrap()
+    }
+}
+
+fn put(store: &Store, content: &[u8]) -> CapturedFile {
+    store.put(Path::new("a"), content, 0o644).unwrap()
+}
+
+fn used(store: &Store) -> u64 {
+    store.stored(|_| None).unwrap();
+    store.state().used
+}
+
+#[test]
+fn what_is_captured_gets_a_file_of_its_own_when_it_is_put_away() {
+    let case = Case::new();
+    let store = case.open();
+    let contents: [&[u8]; 3] = [b"", b"one", b"other"];
+    let files = contents.map(|content| put(&store, content));
+    assert_eq!(put(&store, b"one"), files[1], "the same again");
+    assert_eq!(store.stored(|_| None).unwrap().len(), 3);
+    for (file, content) in files.iter().zip(contents) {
+        assert!(!file.named().exists() && store.contains(&file.digest));
+        assert_eq!(file.read().unwrap(), content);
+    }
+    assert_eq!(used(&store), 8);
+    assert!(!store.put_away_some().unwrap() && !store.has_recent());
+    for (file, content) in files.iter().zip(contents) {
+        assert_eq!(fs::read(file.named()).unwrap(), content);
+        assert_eq!(file.read().unwrap(), content);
+    }
+    assert_eq!((used(&store), case.recent()), (8, Vec::new()));
+    // The file begins anew.
+    put(&store, b"next");
+    assert_eq!(case.recent().len(), HEAD_LENGTH + 4);
+}
+
+#[test]
+fn what_a_crash_left_is_there_after_it() {
+    let case = Case::new();
+    let store = case.open();
+    let files = [b"one".as_slice(), b"other"].map(|content| put(&store, content));
+    files[1].path().unwrap();
+    // Nobody closes it.
+    std::mem::forget(store);
+    let store = case.open();
+    for (file, content) in files.iter().zip([b"one".as_slice(), b"other"]) {
+        let file = store.file(file.digest, file.size, file.mode);
+        assert!(store.contains(&file.digest));
+        assert_eq!(file.read().unwrap(), content);
+        store.verify(&file.digest).unwrap();
+    }
+    assert_eq!(used(&store), 8);
+    while store.put_away_some().unwrap() {}
+    assert_eq!(used(&store), 8);
+}
+
+#[test]
+fn of_what_a_crash_cut_off_the_whole_records_are_left_and_new_ones_follow_them() {
+    let contents = [b"first".as_slice(), b"", b"and the third"];
+    let case = Case::new();
+    let store = case.open();
+    let digests = contents.map(|content| put(&store, content).digest);
+    let all = case.recent();
+    drop(store);
+    let ends = contents.iter().scan(0, |end, content| {
+        *end += HEAD_LENGTH + content.len();
+        Some(*end)
+    });
+    let ends: Vec<usize> = ends.collect();
+    for cut in 0..=all.len() {
+        // Behind the end lies what was there before, as after a file that became shorter.
+        for rest in [b"".as_slice(), &[0; 100], &all[HEAD_LENGTH + 2..]] {
+            fs::write(case.dir().join(FILE_NAME), [&all[..cut], rest].concat()).unwrap();
+            let whole = ends.iter().filter(|end| **end <= cut).count();
+            let mut recent = Recent::open(&case.dir()).unwrap();
+            let found = digests.map(|digest| recent.length(&digest).is_some());
+            assert!(found[..whole].iter().all(|found| *found), "{cut}");
+            let new = Digest(*blake3::hash(b"new").as_bytes());
+            recent.add(&new, b"new").unwrap();
+            let again = Recent::open(&case.dir()).unwrap();
+            assert_eq!(again.read(&new).unwrap().unwrap(), b"new", "{cut}");
+            for (digest, content) in digests.iter().zip(contents).take(whole) {
+                assert_eq!(again.read(digest).unwrap().unwrap(), content, "{cut}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_is_noticed_and_the_content_can_be_captured_again() {
+    let case = Case::new();
+    let store = case.open();
+    let file = put(&store, b"precious");
+    let damage = || {
+        let mut bytes = case.recent();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(case.dir().join(FILE_NAME), bytes).unwrap();
+    };
+    store.unpin(&file.digest);
+    damage();
+    assert!(file.read().is_err());
+    let error = store.verify(&file.digest).unwrap_err();
+    assert!(error.to_string().contains("the content store is damaged") && error.is_transient(), "{error}");
+    assert_eq!(error.path(), Some(file.named().as_path()));
+    assert!(!store.contains(&file.digest));
+    assert_eq!(used(&store), 0);
+    assert_eq!(put(&store, b"precious").read().unwrap(), b"precious");
+    // The next start reads up to it.
+    damage();
+    drop(store);
+    assert!(!case.open().has_recent());
+}
+
+#[test]
+fn a_collection_spares_what_is_kept_or_pinned() {
+    let case = Case::new();
+    let store = case.open();
+    let [kept, pinned, loose] = [b"k".as_slice(), b"pp", b"ttt"].map(|content| put(&store, content));
+    [&kept, &loose].iter().for_each(|file| store.unpin(&file.digest));
+    let keep = std::collections::HashSet::from([kept.digest]);
+    assert_eq!(store.collect(|| Ok(keep)).unwrap(), 3);
+    assert!(store.contains(&kept.digest) && store.contains(&pinned.digest) && !store.contains(&loose.digest));
+    assert_eq!(used(&store), 3);
+    assert!(loose.read().is_err());
+}
+
+#[test]
+fn what_cannot_be_put_away_stays_where_it_is_until_it_can() {
+    for failing in [StoreWrite::Create, StoreWrite::Write, StoreWrite::Rename] {
+        let case = Case::new();
+        let file = put(&case.open(), b"content");
+        let is_broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let fail = is_broken.clone();
+        let hook = move |step| {
+            let fails = step == failing && fail.load(std::sync::atomic::Ordering::Relaxed);
+            if fails { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        };
+        let store = case.open().with_hook(Some(Hook::new(hook)));
+        let file = store.file(file.digest, file.size, file.mode);
+        assert!(store.put_away_some().is_err() && file.path().is_err(), "{failing:?}");
+        assert!(store.has_recent() && !file.named().exists());
+        assert_eq!((file.read().unwrap(), used(&store)), (b"content".to_vec(), 7));
+        is_broken.store(false, std::sync::atomic::Ordering::Relaxed);
+        assert!(!store.put_away_some().unwrap());
+        assert_eq!((fs::read(file.named()).unwrap(), used(&store)), (b"content".to_vec(), 7));
+    }
+}
+
+#[test]
+fn content_that_has_a_file_already_is_counted_once_and_half_of_it_replaced() {
+    let case = Case::new();
+    let store = case.open();
+    let file = put(&store, b"content");
+    let path = file.path().unwrap();
+    store.unpin(&file.digest);
+    // Whether it has a file is not looked at when it comes again.
+    put(&store, b"content");
+    assert!(store.has_recent());
+    assert!(!store.put_away_some().unwrap());
+    assert_eq!(used(&store), 7);
+    // A power failure left half.
+    store.unpin(&file.digest);
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, "con").unwrap();
+    let store = case.open();
+    assert_eq!(used(&store), 3);
+    put(&store, b"content");
+    store.put_away_some().unwrap();
+    assert_eq!((fs::read(&path).unwrap(), used(&store)), (b"content".to_vec(), 7));
+}
+
+#[test]
+fn when_it_is_full_contents_get_files_of_their_own_at_once() {
+    let case = Case::new();
+    let store = case.open();
+    let size = BRIEF_MAX;
+    let fitting = LENGTH_MAX as usize / (size + HEAD_LENGTH);
+    let content = |number: usize| {
+        let mut content = number.to_le_bytes().to_vec();
+        content.resize(size, 0);
+        content
+    };
+    let last = (0..fitting + 2).map(|number| put(&store, &content(number))).last().unwrap();
+    assert_eq!(fs::read(last.named()).unwrap(), content(fitting + 1));
+    assert_eq!(store.state().recent.lengths().len(), fitting);
+    assert_eq!(used(&store), (size * (fitting + 2)) as u64);
+}
+
+#[test]
+fn a_captured_file_outlives_its_store() {
+    let case = Case::new();
+    let store = case.open();
+    let file = put(&store, b"content");
+    drop(store);
+    assert_eq!(file.read().unwrap(), b"content");
+    // Another engine of this process: what was recent has a file of its own, and the file of the recent ones begins anew.
+    let next = case.open();
+    next.put_away_some().unwrap();
+    put(&next, b"another");
+    assert_eq!(file.read().unwrap(), b"content");
+    assert_eq!(fs::read(file.path().unwrap()).unwrap(), b"content");
+}
+
+#[test]
+fn a_store_on_top_of_another_has_what_is_recent_there_and_leaves_it_alone() {
+    let case = Case::new();
+    let below = case.open();
+    let file = put(&below, b"content");
+    let before = case.recent();
+    let top = Store::open(&case.directory.path().join("top"), 1 << 30).unwrap().on_top_of(&case.dir()).unwrap();
+    let on_top = top.file(file.digest, file.size, file.mode);
+    assert!(top.contains(&file.digest));
+    assert_eq!(on_top.read().unwrap(), b"content");
+    assert_eq!(fs::read(on_top.path().unwrap()).unwrap(), b"content");
+    assert_eq!(on_top.named(), stored_path(&case.directory.path().join("top"), &file.digest));
+    assert_eq!(case.recent(), before);
+    assert!(!file.named().exists());
+}

@@ -1,0 +1,192 @@
+//! What an open store shares with the files that were captured into it: where the bytes are.
+//!
+//! A file of its own is most of what the capture of a small one costs. So small contents go into one file together first,
+//! and get their own when there is nothing else to do, or somebody asks where they are.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use super::hook::{Hook, StoreWrite};
+use super::recent::Recent;
+use super::{bytes, make_directory};
+use crate::capture::{Digest, stored_path};
+use crate::error::{Error, ErrorKind, IoContext, Result};
+
+/// Where an open store has its bytes.
+pub(crate) struct Shelf {
+    pub(super) dir: PathBuf,
+    /// Another store, which is only read: what it has need not be here.
+    pub(super) below: OnceLock<PathBuf>,
+    pub(super) hook: OnceLock<Hook>,
+    is_masked: bool,
+    /// Whether it is known how much is stored; held while that is counted. It is taken before the state.
+    is_counted: Mutex<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    /// Bytes stored, and bytes that captures under way may store.
+    pub used: u64,
+    /// What was captured and nobody refers to yet, by the number of captures.
+    pub pinned: HashMap<Digest, usize>,
+    /// While a collection is under way, what was unpinned since it began: what it keeps may have been listed before that.
+    pub unpinned: Option<HashSet<Digest>>,
+    /// What has no file of its own yet.
+    pub recent: Recent,
+}
+
+impl fmt::Debug for Shelf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Shelf").field(&self.dir).finish()
+    }
+}
+
+impl State {
+    /// Whether a collection may remove it, as far as captures go.
+    pub(super) fn is_loose(&self, digest: &Digest) -> bool {
+        let was_unpinned = self.unpinned.as_ref().is_some_and(|unpinned| unpinned.contains(digest));
+        !self.pinned.contains_key(digest) && !was_unpinned
+    }
+}
+
+impl Shelf {
+    /// That of the store in `dir`; `is_masked` if the process makes files with less of a mode than it asks for.
+    pub(super) fn open(dir: &Path, is_masked: bool) -> Result<Self> {
+        let recent = Recent::open(dir).doing("read what was captured last in", dir)?;
+        let state = State { used: 0, pinned: HashMap::new(), unpinned: None, recent };
+        let (below, hook) = (OnceLock::new(), OnceLock::new());
+        let (is_counted, state) = (Mutex::default(), Mutex::new(state));
+        Ok(Self { dir: dir.to_owned(), below, hook, is_masked, is_counted, state })
+    }
+
+    /// Every change of the state is one assignment, so what a panicking thread left is still consistent.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_counted(&self) -> MutexGuard<'_, bool> {
+        self.is_counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn may(&self, step: StoreWrite) -> io::Result<()> {
+        self.hook.get().map_or(Ok(()), |hook| hook.call(step))
+    }
+
+    /// Where content of that digest is or will be.
+    pub(crate) fn path(&self, digest: &Digest) -> PathBuf {
+        let below = self.below.get().map(|below| stored_path(below, digest));
+        below.filter(|path| path.is_file()).unwrap_or_else(|| stored_path(&self.dir, digest))
+    }
+
+    /// Where it is, with a file of its own.
+    pub(crate) fn settled_path(&self, digest: &Digest) -> Result<PathBuf> {
+        self.put_away(digest)?;
+        Ok(self.path(digest))
+    }
+
+    /// The content, if it is whole and has no file of its own yet.
+    pub(crate) fn recent(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.state().recent.read(digest).ok().flatten()
+    }
+
+    /// Gives a content its own file, if it has none yet.
+    pub(super) fn put_away(&self, digest: &Digest) -> Result<()> {
+        if self.state().recent.length(digest).is_none() {
+            return Ok(());
+        }
+        let _not_while_it_is_counted = self.is_counted();
+        let mut state = self.state();
+        let Some(length) = state.recent.length(digest) else { return Ok(()) };
+        let path = stored_path(&self.dir, digest);
+        let Some(content) = state.recent.read(digest).doing("read", state.recent.path())? else {
+            state.recent.forget(digest);
+            state.used = state.used.saturating_sub(length);
+            // Another engine of this process may have put it away since.
+            let is_there = path.symlink_metadata().is_ok_and(|found| found.len() == length);
+            return if is_there { Ok(()) } else { Err(damaged(path)) };
+        };
+        if !self.write(&path, &content)? {
+            // It was there already, or half of it: that is what a power failure left.
+            let found = path.symlink_metadata().doing("look at", &path)?.len();
+            if found != length {
+                fs::remove_file(&path).doing("remove", &path)?;
+                self.write(&path, &content)?;
+            }
+            state.used = state.used.saturating_sub(found);
+        }
+        state.recent.forget(digest);
+        Ok(())
+    }
+
+    /// Does so for at most `most` contents; whether there are more.
+    pub(super) fn put_away_some(&self, most: usize) -> Result<bool> {
+        let some: Vec<Digest> = self.state().recent.digests().take(most).copied().collect();
+        some.iter().try_for_each(|digest| self.put_away(digest))?;
+        Ok(self.has_recent())
+    }
+
+    /// Whether anything has no file of its own yet.
+    pub(super) fn has_recent(&self) -> bool {
+        self.state().recent.digests().next().is_some()
+    }
+
+    /// Adds `content` to what was captured a moment ago.
+    pub(super) fn add(&self, recent: &mut Recent, digest: &Digest, content: &[u8]) -> Result<()> {
+        let added = self.may(StoreWrite::Create).and_then(|()| match self.may(StoreWrite::Write) {
+            Ok(()) => self.may(StoreWrite::Rename).and_then(|()| recent.add(digest, content)),
+            Err(error) => recent.add_half(digest, content).and(Err(error)),
+        });
+        added.doing("write", recent.path())
+    }
+
+    /// Writes `content` into a file of its own. `false` if the name is taken, or this system makes none that we could fill. The
+    /// caller holds the lock of the state, so that nobody of this process sees half of it.
+    pub(super) fn write(&self, path: &Path, content: &[u8]) -> Result<bool> {
+        let Some(file) = self.create(path)? else { return Ok(false) };
+        let written = self.fill(&file, content).and_then(|()| self.finish(&file));
+        if written.is_err() {
+            // Half a file that stays is replaced by the next capture, or collected.
+            let _ = fs::remove_file(path);
+        }
+        written.doing("write", path)?;
+        Ok(true)
+    }
+
+    fn create(&self, path: &Path) -> Result<Option<File>> {
+        let create = || self.may(StoreWrite::Create).and_then(|()| bytes::create_read_only(path));
+        let mut created = create();
+        if created.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            path.parent().map_or(Ok(()), make_directory)?;
+            created = create();
+        }
+        match created {
+            Err(e) if matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::Unsupported) => Ok(None),
+            created => created.map(Some).doing("write", path),
+        }
+    }
+
+    pub(super) fn fill(&self, mut file: &File, content: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.may(StoreWrite::Write) {
+            file.write_all(&content[..content.len() / 2])?;
+            return Err(error);
+        }
+        file.write_all(content)
+    }
+
+    fn finish(&self, file: &File) -> io::Result<()> {
+        if self.is_masked {
+            bytes::make_read_only(file)?;
+        }
+        self.may(StoreWrite::Rename)
+    }
+}
+
+/// The error that tells of content that was at `path`, and is thrown away.
+pub(super) fn damaged(path: PathBuf) -> Error {
+    Error::new(ErrorKind::Io, "use stored content, the content store is damaged:").at(path).transient()
+}

@@ -1,0 +1,71 @@
+//! What a pickup does when there is nothing to do.
+
+use std::time::{Duration, Instant};
+
+use super::pickup::Pickup;
+
+/// Fewer files than this are not worth packing.
+const PACK_MIN: usize = 1024;
+/// How long nothing may have been captured before what was captured is put away.
+const PUT_AWAY_AFTER: Duration = Duration::from_millis(250);
+/// How long a store that cannot be written is left alone.
+const PUT_AWAY_PAUSE: Duration = Duration::from_secs(10);
+
+impl Pickup {
+    /// Gives back, once much was learned and nothing is left to do, what only the learning needed.
+    pub(super) fn rest(&mut self) {
+        if !self.is_idle() || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
+            return;
+        }
+        // Nodes that were filled in order are half empty; built anew from what is sorted they are full, as a start does.
+        if self.known.len() != self.loaded {
+            self.known = std::mem::take(&mut self.known).into_iter().collect();
+        }
+        // The first root's come first.
+        self.live.pack(self.known.keys().take_while(|place| place.root == 0).map(|place| &place.path));
+        self.packed = self.known.len();
+        if let Err(error) = self.shared.journal().rest() {
+            tracing::debug!(pickup = self.config.name, %error, "the journal keeps its memory");
+        }
+        give_back();
+    }
+
+    /// Something was captured.
+    pub(super) fn put_away_later(&mut self, now: Instant) {
+        self.put_away_at = Some(now + PUT_AWAY_AFTER);
+    }
+
+    /// Gives files of their own to some of what was captured a moment ago, once there is nothing else to do.
+    pub(super) fn put_away(&mut self, now: Instant) {
+        if self.put_away_at.is_none_or(|at| at > now) {
+            return;
+        }
+        if !self.is_idle() {
+            return self.put_away_later(now);
+        }
+        self.put_away_at = match self.shared.store.put_away_some() {
+            Ok(true) => Some(now),
+            Ok(false) => None,
+            Err(error) => {
+                tracing::warn!(pickup = self.config.name, %error, "what was captured stays where it is for now");
+                Some(now + PUT_AWAY_PAUSE)
+            }
+        };
+    }
+
+    fn is_idle(&self) -> bool {
+        let is_settled = self.unseen.is_empty() && self.settle.next_deadline().is_none();
+        !self.is_busy && self.gathering.len() == 0 && is_settled
+    }
+}
+
+/// Returns to the system what was freed: glibc keeps it, for each thread that ever worked, and a start frees far more than
+/// it leaves in use.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn give_back() {
+    // SAFETY: it takes a number, may be called from any thread at any time, and touches nothing that is in use.
+    unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+fn give_back() {}
