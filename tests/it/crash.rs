@@ -8,6 +8,7 @@ use std::process::Command;
 
 use crate::program::{binary, program};
 use crate::sandbox::Sandbox;
+use crate::writer::Writer;
 
 /// Two deployers of both scopes: what one has and the other has not would show a torn transaction.
 const CONFIG: &str = r#"
@@ -184,6 +185,31 @@ fn a_crash_while_a_hold_is_recorded_leaves_one_whole_generation_live() {
         let expected = if moment == "after" { first() } else { second() };
         assert_eq!(live(&sandbox, ["files", "releases/current"]), [expected.clone(), expected], "{moment}: {said}");
     }
+}
+
+#[test]
+fn what_was_captured_the_moment_before_a_crash_can_be_rolled_back_to() {
+    let sandbox = Sandbox::new();
+    sandbox.log_debug();
+    let daemon = sandbox.daemon();
+    // As long as somebody writes there is something to do, and what is captured is not put away.
+    let mut writer = Writer::create(sandbox.path("in/slow"));
+    writer.write("half");
+    daemon.wait_for(|line| line.message == "not complete yet" && line.field("path") == "slow");
+    sandbox.write("in/a", "one");
+    daemon.wait_deployed("a", 1);
+    sandbox.write("in/a", "two");
+    daemon.wait_deployed("a", 2);
+    daemon.kill();
+    let recent = sandbox.read("state/store/recent").expect("what was captured");
+    assert!(recent.contains("one") && recent.contains("two"), "{recent:?}");
+    let daemon = sandbox.daemon();
+    sandbox.ask(["rollback", "p"]);
+    assert_eq!(sandbox.deployed()["a"], "one");
+    writer.close();
+    daemon.wait_for(|line| line.message == "what was captured is put away");
+    assert_eq!(sandbox.read("state/store/recent").as_deref(), Some(""));
+    daemon.stop();
 }
 
 #[test]

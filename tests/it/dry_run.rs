@@ -269,7 +269,10 @@ fn a_deployment_that_was_cut_off_is_left_as_it_is() {
 #[test]
 fn a_running_daemon_plans_beside_its_work() {
     let sandbox = Sandbox::new().keys("watch = \"off\"").file("in/a", "a").file("in/b", "b").file("in/c", "c");
+    sandbox.log_debug();
     let daemon = sandbox.daemon();
+    // From here on it has nothing of its own to do.
+    daemon.wait_for(|line| line.message == "what was captured is put away");
     sandbox.write("in/a", "another");
     sandbox.write("in/new", "new");
     let busy = sandbox.try_ask(ONCE);

@@ -142,6 +142,13 @@ impl Sandbox {
         found
     }
 
+    /// The daemon is to say more.
+    pub fn log_debug(&self) {
+        let text = self.read("pickup.conf").expect("a configuration");
+        assert!(text.contains("log_format"), "{text}");
+        self.write("pickup.conf", text.replace("log_format", "log = \"debug\"\nlog_format"));
+    }
+
     /// What is deployed by the configuration [`COPY`].
     pub fn deployed(&self) -> BTreeMap<String, String> {
         self.tree("deployed/p")

@@ -13,7 +13,7 @@ use crate::daemon::Daemon;
 #[test]
 fn its_health_is_told_in_its_interval() {
     let (sandbox, _) = sandbox("health_interval = \"50ms\"");
-    edit(&sandbox, "log_format", "log = \"debug\"\nlog_format");
+    sandbox.log_debug();
     drop_version(&sandbox, "v0 fork");
     let daemon = sandbox.daemon();
     daemon.wait_deployed("version", 1);

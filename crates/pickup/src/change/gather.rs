@@ -163,6 +163,11 @@ impl Gathering {
         }
     }
 
+    /// What waits here and was not just captured.
+    pub(crate) fn not_captured(&self) -> impl Iterator<Item = &UnitPath> {
+        self.dirty.iter().filter(|(_, held)| held.noted != Noted::Captured).map(|(unit, _)| unit)
+    }
+
     /// Whether `unit` waits here.
     pub(crate) fn contains(&self, unit: &UnitPath) -> bool {
         self.dirty.contains_key(unit)

@@ -51,10 +51,13 @@ pub struct FromFn<F> {
     held: Option<Mutex<BTreeSet<Live>>>,
 }
 
-/// What the closure was called for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// What the closure was called for, if anybody is going to ask.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Live {
+    #[serde(skip_serializing_if = "String::is_empty")]
     pickup: String,
+    #[serde(skip_serializing_if = "UnitPath::is_root")]
     path: UnitPath,
 }
 
@@ -112,10 +115,9 @@ where
 
     async fn activate(&self, cx: &Context, unit: &Unit, _staged: &(), _old: Option<&Live>) -> Result<Live> {
         self.call(cx, unit).await?;
+        let Some(mut held) = self.held() else { return Ok(Live::default()) };
         let live = Live { pickup: unit.pickup.clone(), path: unit.path.clone() };
-        if let Some(mut held) = self.held() {
-            held.insert(live.clone());
-        }
+        held.insert(live.clone());
         Ok(live)
     }
 

@@ -219,10 +219,15 @@ impl Pickup {
     fn clear_the_way(&mut self, now: Instant, closed: &mut BTreeSet<UnitPath>) {
         let mut in_the_way = BTreeSet::new();
         let mut held_back = Vec::new();
+        // Mostly nothing goes, and what was just captured does not.
+        let is_gone = |unit: &UnitPath| self.live.contains_key(unit) && !self.is_wanted(unit);
+        if !closed.iter().chain(self.gathering.not_captured()).any(is_gone) {
+            return;
+        }
         // What no longer waits was refused, or has failed: then the new one fails, too, and says why.
         let goes = |live: &UnitPath| {
             let is_waiting = closed.contains(live) || self.gathering.contains(live);
-            is_waiting && self.live.contains_key(live) && !self.is_wanted(live)
+            is_waiting && is_gone(live)
         };
         for unit in closed.iter().filter(|unit| !self.live.contains_key(unit) && self.is_wanted(unit)) {
             let above = std::iter::successors(unit.parent(), UnitPath::parent);

@@ -1,6 +1,6 @@
 //! Stages 1 to 3 of one pickup: a hint or a listing, a look, a verdict, a capture.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -47,17 +47,18 @@ enum Kind {
 impl Pickup {
     /// Works off the hints that gathered, each path once.
     pub(super) fn hear(&mut self, now: Instant, notices: Vec<Notice>) {
-        let mut hints: BTreeMap<Place, Option<Hint>> = BTreeMap::new();
+        let mut hints: Vec<(Place, Option<Hint>)> = Vec::new();
         for notice in notices {
             match notice {
-                Notice::Entry { place, hint } => {
-                    let known = hints.entry(place).or_insert(hint);
-                    *known = stronger(*known, hint);
-                }
+                // Those about one file mostly come in a row.
+                Notice::Entry { place, hint } => match hints.last_mut() {
+                    Some((last, known)) if *last == place => *known = stronger(*known, hint),
+                    Some(_) | None => hints.push((place, hint)),
+                },
                 Notice::Anchor { root, is_exchanged } => {
                     if self.root_moved(now, root, is_exchanged) {
                         // All of it has been seen, and the removal of each file was no wish.
-                        hints.retain(|place, _| place.root != root);
+                        hints.retain(|(place, _)| place.root != root);
                     }
                 }
                 Notice::Repository { root } => self.told_of_repository(root),
@@ -73,7 +74,15 @@ impl Pickup {
             }
         }
         // What goes may have to go first, and removals are judged together: then all of it is heard before anything is done.
-        let is_growing = hints.values().all(Option::is_some);
+        let is_growing = hints.iter().all(|(_, hint)| hint.is_some());
+        hints.sort_by(|(one, _), (other, _)| one.cmp(other));
+        hints.dedup_by(|(place, hint), (first, known)| {
+            let is_same = place == first;
+            if is_same {
+                *known = stronger(*known, *hint);
+            }
+            is_same
+        });
         for (place, hint) in hints {
             self.heard(now, place, hint);
             if is_growing {

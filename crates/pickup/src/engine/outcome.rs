@@ -205,12 +205,11 @@ impl Pickup {
         let name = &self.config.name;
         let (unit, kind) = (change.path.clone(), change.kind);
         let digest = change.content.as_ref().map(Content::digest);
-        let digest_short = digest.map(|digest| digest.short()).unwrap_or_default();
-        let commit = revision.map(|revision| short(&revision.commit));
         let word = if change.kind == ChangeKind::Removed { "removed" } else { "deployed" };
         tracing::info!(
             pickup = name, %unit, change = kind.as_str(), deployers = deployers.join(","), generation,
-            digest = digest_short, took_ms = took, commit, "{word}"
+            digest = digest.map(|digest| digest.short()).unwrap_or_default(), took_ms = took,
+            commit = revision.map(|revision| short(&revision.commit)), "{word}"
         );
         let deployers = deployers.to_vec();
         let revision = revision.cloned();

@@ -45,7 +45,10 @@ impl Pickup {
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => Some(now),
-            Ok(false) => None,
+            Ok(false) => {
+                tracing::debug!(pickup = self.config.name, "what was captured is put away");
+                None
+            }
             Err(error) => {
                 tracing::warn!(pickup = self.config.name, %error, "what was captured stays where it is for now");
                 Some(now + PUT_AWAY_PAUSE)

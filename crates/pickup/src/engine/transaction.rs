@@ -378,9 +378,11 @@ impl<'a> Transaction<'a> {
     fn commit(&self, id: DeploymentId, groups: &mut [Progress], from: usize) -> Result<()> {
         let now = self.shared.now_ms();
         let mut committed = Vec::new();
-        for (at, progress) in groups.iter().enumerate().skip(from).filter(|(_, progress)| progress.failure.is_none()) {
-            let live = progress.live.iter().enumerate();
-            let live = live.map(|(step, receipt)| LiveChange { step, receipt: receipt.clone() }).collect();
+        for (at, progress) in
+            groups.iter_mut().enumerate().skip(from).filter(|(_, progress)| progress.failure.is_none())
+        {
+            let live = progress.live.iter_mut().map(Option::take).enumerate();
+            let live = live.map(|(step, receipt)| LiveChange { step, receipt }).collect();
             committed.push(CommittedGroup { group: at, live });
         }
         if !committed.is_empty() {

@@ -121,12 +121,13 @@ impl Journal {
     /// The receipts of what deployers have live of units, in the order they are asked for.
     pub(crate) fn receipts(&self, pickup: &str, asked: &[(&str, &UnitPath)]) -> Result<Vec<Option<Value>>> {
         let find_all = |view: &Connection| {
-            let mut find = view.prepare_cached(
-                "SELECT receipt FROM live
-                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
-            )?;
+            // Once for all: of those that are asked about there may be many.
+            let mut id = view.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
+            let id: Option<i64> = id.query_row([pickup], |row| row.get(0)).optional()?;
+            let mut find =
+                view.prepare_cached("SELECT receipt FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?;
             let receipt = |(deployer, unit): &(&str, &UnitPath)| {
-                let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
+                let mut rows = find.query(params![id, deployer, path_bytes(unit)])?;
                 match rows.next()? {
                     Some(row) => load_json(row, 0),
                     None => Ok(None),
@@ -134,6 +135,7 @@ impl Journal {
             };
             asked.iter().map(receipt).collect()
         };
+        // The number of a pickup never changes.
         if asked.len() <= 1 { self.read_at_once(find_all) } else { self.read(find_all) }
     }
 
