@@ -201,14 +201,14 @@ fn what_was_captured_the_moment_before_a_crash_can_be_rolled_back_to() {
     sandbox.write("in/a", "two");
     daemon.wait_deployed("a", 2);
     daemon.kill();
-    let recent = sandbox.read("state/store/recent").expect("what was captured");
+    let recent = sandbox.read(".pickup/store/recent").expect("what was captured");
     assert!(recent.contains("one") && recent.contains("two"), "{recent:?}");
     let daemon = sandbox.daemon();
     sandbox.ask(["rollback", "p"]);
     assert_eq!(sandbox.deployed()["a"], "one");
     writer.close();
     daemon.wait_for(|line| line.message == "what was captured is put away");
-    assert_eq!(sandbox.read("state/store/recent").as_deref(), Some(""));
+    assert_eq!(sandbox.read(".pickup/store/recent").as_deref(), Some(""));
     daemon.stop();
 }
 
