@@ -8,7 +8,6 @@ use std::process::Command;
 
 use crate::program::{binary, program};
 use crate::sandbox::Sandbox;
-use crate::writer::Writer;
 
 /// Two deployers of both scopes: what one has and the other has not would show a torn transaction.
 const CONFIG: &str = r#"
@@ -192,23 +191,33 @@ fn what_was_captured_the_moment_before_a_crash_can_be_rolled_back_to() {
     let sandbox = Sandbox::new();
     sandbox.log_debug();
     let daemon = sandbox.daemon();
-    // As long as somebody writes there is something to do, and what is captured is not put away.
-    let mut writer = Writer::create(sandbox.path("in/slow"));
-    writer.write("half");
-    daemon.wait_for(|line| line.message == "not complete yet" && line.field("path") == "slow");
+    // It cannot be put away: something is where its own files would be.
+    let groups = ["one", "two"].map(|text| {
+        let digest = blake3::hash(text.as_bytes()).to_hex();
+        sandbox.path(".pickup/store").join(&digest[..2])
+    });
+    for group in &groups {
+        fs::remove_dir(group).expect("an empty directory");
+        fs::write(group, "").expect("write a file");
+    }
     sandbox.write("in/a", "one");
     daemon.wait_deployed("a", 1);
     sandbox.write("in/a", "two");
     daemon.wait_deployed("a", 2);
+    daemon.wait_for(|line| line.message == "what was captured stays where it is for now");
     daemon.kill();
     let recent = sandbox.read(".pickup/store/recent").expect("what was captured");
     assert!(recent.contains("one") && recent.contains("two"), "{recent:?}");
     let daemon = sandbox.daemon();
     sandbox.ask(["rollback", "p"]);
     assert_eq!(sandbox.deployed()["a"], "one");
-    writer.close();
+    daemon.kill();
+    groups.iter().for_each(|group| fs::remove_file(group).expect("remove a file"));
+    let daemon = sandbox.daemon();
     daemon.wait_for(|line| line.message == "what was captured is put away");
     assert_eq!(sandbox.read(".pickup/store/recent").as_deref(), Some(""));
+    let stored = sandbox.tree(".pickup/store");
+    assert!(["one", "two"].iter().all(|text| stored.values().any(|content| content == text)), "{stored:?}");
     daemon.stop();
 }
 

@@ -216,6 +216,9 @@ impl Store {
     /// # Errors
     /// It is missing, cannot be read, or is damaged; damaged content is thrown away, so that it can be captured anew.
     pub(crate) fn verify(&self, digest: &Digest) -> Result<()> {
+        if self.shelf.recent(digest).is_some() {
+            return Ok(());
+        }
         // What is damaged before it has a file of its own gets none.
         self.shelf.put_away(digest)?;
         let path = self.path(digest);

@@ -268,7 +268,7 @@ pub(super) struct Pickup {
     pub pause_until: Option<Instant>,
     pub pause: Duration,
     pub next_poll: Option<Instant>,
-    /// When what was captured a moment ago gets files of its own, unless there is something else to do.
+    /// When what was captured a moment ago gets files of its own.
     pub put_away_at: Option<Instant>,
     pub next_rescan: Instant,
     pub waiters: Vec<Waiter>,

@@ -6,15 +6,17 @@ use super::pickup::Pickup;
 
 /// Fewer files than this are not worth packing.
 const PACK_MIN: usize = 1024;
-/// How long nothing may have been captured before what was captured is put away.
+/// How long nothing may have been captured before what was captured is put away: not in the middle of a burst.
 const PUT_AWAY_AFTER: Duration = Duration::from_millis(250);
 /// How long a store that cannot be written is left alone.
-const PUT_AWAY_PAUSE: Duration = Duration::from_secs(10);
+const PUT_AWAY_PAUSE: Duration = Duration::from_secs(60);
 
 impl Pickup {
     /// Gives back, once much was learned and nothing is left to do, what only the learning needed.
     pub(super) fn rest(&mut self) {
-        if !self.is_idle() || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
+        let is_settled = self.unseen.is_empty() && self.settle.next_deadline().is_none();
+        let is_idle = !self.is_busy && self.gathering.len() == 0 && is_settled;
+        if !is_idle || self.known.len() < self.packed + self.packed / 8 + PACK_MIN {
             return;
         }
         // Nodes that were filled in order are half empty; built anew from what is sorted they are full, as a start does.
@@ -35,13 +37,10 @@ impl Pickup {
         self.put_away_at = Some(now + PUT_AWAY_AFTER);
     }
 
-    /// Gives files of their own to some of what was captured a moment ago, once there is nothing else to do.
+    /// Gives files of their own to some of what was captured a moment ago, and then lets others go first.
     pub(super) fn put_away(&mut self, now: Instant) {
         if self.put_away_at.is_none_or(|at| at > now) {
             return;
-        }
-        if !self.is_idle() {
-            return self.put_away_later(now);
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => Some(now),
@@ -54,11 +53,6 @@ impl Pickup {
                 Some(now + PUT_AWAY_PAUSE)
             }
         };
-    }
-
-    fn is_idle(&self) -> bool {
-        let is_settled = self.unseen.is_empty() && self.settle.next_deadline().is_none();
-        !self.is_busy && self.gathering.len() == 0 && is_settled
     }
 }
 
