@@ -282,6 +282,8 @@ fn torn_content_of_another_size_is_replaced() {
     let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
     assert_eq!(again.capture(&path, &seen, false).unwrap(), Captured::File(file.clone()));
     again.verify(&file.digest).unwrap();
+    again.put_away_some().unwrap();
+    again.verify(&file.digest).unwrap();
     assert_eq!(again.used(), 8);
 }
 

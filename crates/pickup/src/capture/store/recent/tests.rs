@@ -73,7 +73,8 @@ fn what_a_crash_left_is_there_after_it() {
         assert_eq!(file.read().unwrap(), content);
         store.verify(&file.digest).unwrap();
     }
-    assert_eq!(used(&store), 8);
+    // One of them is there twice, which is counted until it is seen.
+    assert_eq!(used(&store), 8 + 5);
     while store.put_away_some().unwrap() {}
     assert_eq!(used(&store), 8);
 }
