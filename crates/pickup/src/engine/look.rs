@@ -270,7 +270,7 @@ impl Pickup {
                 let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
                 self.known.insert(place.clone(), Known::new(fingerprint, file.digest, is_racy));
                 self.unsaved.insert(place.clone());
-                self.put_away_later(now);
+                self.put_away_later();
                 self.gone_under(now, &place);
                 self.captured(now, place, fingerprint, file.digest, hint, known);
                 if self.owed.is_recorded() && self.pause_until.is_none() {

@@ -337,7 +337,7 @@ impl Pickup {
         self.look_at_unseen(now);
         self.close_change_set();
         self.answer_waiters();
-        self.put_away(now);
+        self.put_away();
     }
 
     fn next_deadline(&self) -> Option<Instant> {

@@ -1,6 +1,6 @@
 //! What a pickup does when there is nothing to do.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::pickup::Pickup;
 
@@ -32,15 +32,20 @@ impl Pickup {
         give_back();
     }
 
-    /// Something was captured.
-    pub(super) fn put_away_later(&mut self, now: Instant) {
-        self.put_away_at = Some(now + PUT_AWAY_AFTER);
+    /// Something was captured just now: to work off what gathered may have taken a while.
+    pub(super) fn put_away_later(&mut self) {
+        self.put_away_at = Some(self.shared.now() + PUT_AWAY_AFTER);
     }
 
     /// Gives files of their own to some of what was captured a moment ago, and then lets others go first.
-    pub(super) fn put_away(&mut self, now: Instant) {
+    pub(super) fn put_away(&mut self) {
+        let now = self.shared.now();
         if self.put_away_at.is_none_or(|at| at > now) {
             return;
+        }
+        if self.is_busy {
+            // What is being deployed is needed sooner.
+            return self.put_away_later();
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => Some(now),

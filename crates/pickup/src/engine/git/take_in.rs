@@ -157,7 +157,7 @@ impl Pickup {
             Some(mode) if is_executable(mode) == is_executable(file.mode) => mode,
             Some(_) | None => file.mode,
         };
-        self.put_away_later(now);
+        self.put_away_later();
         let known = self.known.get(&place);
         if known.is_some_and(|known| known.digest == file.digest && known.fingerprint.mode == mode) {
             return self.shared.store.unpin(&file.digest);
