@@ -18,6 +18,10 @@ use crate::path::UnitPath;
 use crate::source::git::Revision;
 use crate::source::{Fingerprint, Place};
 
+#[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "the tests are the writers")]
+mod tests;
+
 impl Pickup {
     /// The lane is free again.
     pub(super) fn done(&mut self, now: Instant, done: Done) {
@@ -226,7 +230,8 @@ impl Pickup {
                 self.shared.unpin(content);
                 self.live.insert(unit.clone(), content.clone());
                 if self.config.delete_after_pickup {
-                    self.delete_source(&unit);
+                    // A newer version that came meanwhile stays until it is live, too.
+                    self.delete_if_live(&unit);
                 }
             }
             None => {
