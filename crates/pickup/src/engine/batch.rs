@@ -28,7 +28,7 @@ mod tests;
 
 /// How many units a change set holds where each is a transaction of its own: the first are live before the last are
 /// planned, and memory is bounded.
-const UNITS_MAX: usize = 1000;
+pub(super) const UNITS_MAX: usize = 1000;
 
 /// What is to go live together, before anything failed or refused is left out.
 pub(super) struct ChangeSet {

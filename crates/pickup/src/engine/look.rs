@@ -73,8 +73,6 @@ impl Pickup {
                 }
             }
         }
-        // What goes may have to go first, and removals are judged together: then all of it is heard before anything is done.
-        let is_growing = hints.iter().all(|(_, hint)| hint.is_some());
         hints.sort_by(|(one, _), (other, _)| one.cmp(other));
         hints.dedup_by(|(place, hint), (first, known)| {
             let is_same = place == first;
@@ -83,6 +81,8 @@ impl Pickup {
             }
             is_same
         });
+        // What goes may have to go first, and removals are judged together: then all of it is heard before anything is done.
+        let is_growing = hints.iter().all(|(_, hint)| hint.is_some());
         for (place, hint) in hints {
             self.heard(now, place, hint);
             if is_growing {
