@@ -296,7 +296,7 @@ impl Store {
 
     fn collect_all_but(&self, keep: &HashSet<Digest>) -> Result<u64> {
         self.count()?;
-        let mut freed = self.forget_all_but(keep)?;
+        let mut freed = self.shelf.put_away_doubles() + self.forget_all_but(keep)?;
         self.for_each(|digest, entry| {
             if keep.contains(&digest) {
                 return Ok(());
@@ -481,6 +481,12 @@ impl Store {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.shelf.state()
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.state().recent.let_go();
     }
 }
 

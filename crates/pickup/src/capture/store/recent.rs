@@ -30,6 +30,8 @@ pub(super) struct Recent {
     file: Option<File>,
     end: u64,
     places: HashMap<Digest, Place>,
+    /// Whether another store may have the file by now.
+    is_let_go: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +43,8 @@ struct Place {
 impl Recent {
     /// That of the store in `dir`.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let mut recent = Self { path: dir.join(FILE_NAME), file: None, end: 0, places: HashMap::new() };
+        let mut recent =
+            Self { path: dir.join(FILE_NAME), file: None, end: 0, places: HashMap::new(), is_let_go: false };
         let bytes = read_all(dir)?;
         for (digest, offset, content) in records(&bytes) {
             let length = content.len() as u32;
@@ -121,8 +124,13 @@ impl Recent {
             self.places = HashMap::new();
             self.end = 0;
             // If it stays as it is, it is written over.
-            let _ = self.file.as_ref().map(|file| file.set_len(0));
+            let _ = self.file.as_ref().filter(|_| !self.is_let_go).map(|file| file.set_len(0));
         }
+    }
+
+    /// From now on the file is only read: the next store writes to it.
+    pub(super) fn let_go(&mut self) {
+        self.is_let_go = true;
     }
 
     fn file(&mut self) -> io::Result<&File> {

@@ -111,23 +111,35 @@ impl Shelf {
             return if is_there { Ok(()) } else { Err(damaged(path)) };
         };
         if !self.write(&path, &content)? {
-            // It was there already, or half of it: that is what a power failure left.
+            // It was there already, or what a power failure left of it.
             let found = path.symlink_metadata().doing("look at", &path)?.len();
-            if found != length {
+            let is_whole = found == length && fs::read(&path).is_ok_and(|bytes| bytes == content);
+            if !is_whole {
                 fs::remove_file(&path).doing("remove", &path)?;
-                self.write(&path, &content)?;
             }
             state.used = state.used.saturating_sub(found);
+            if !is_whole {
+                self.write(&path, &content)?;
+            }
         }
         state.recent.forget(digest);
         Ok(())
     }
 
-    /// Does so for at most `most` contents; whether there are more.
+    /// Does so for at most `most` contents, whatever becomes of one of them; whether there are more.
     pub(super) fn put_away_some(&self, most: usize) -> Result<bool> {
         let some: Vec<Digest> = self.state().recent.digests().take(most).copied().collect();
-        some.iter().try_for_each(|digest| self.put_away(digest))?;
+        let tried: Vec<Result<()>> = some.iter().map(|digest| self.put_away(digest)).collect();
+        tried.into_iter().collect::<Result<()>>()?;
         Ok(self.has_recent())
+    }
+
+    /// Lets go of what has a file of its own as well, because it was captured again. The number of bytes freed.
+    pub(super) fn put_away_doubles(&self) -> u64 {
+        let lengths = self.state().recent.lengths();
+        let doubles = lengths.iter().filter(|(digest, _)| stored_path(&self.dir, digest).is_file());
+        // Those that cannot be are tried again like all others.
+        doubles.filter(|(digest, _)| self.put_away(digest).is_ok()).map(|(_, length)| length).sum()
     }
 
     /// Whether anything has no file of its own yet.

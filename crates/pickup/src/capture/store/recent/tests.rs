@@ -227,6 +227,70 @@ fn a_captured_file_outlives_its_store() {
 }
 
 #[test]
+fn what_a_captured_file_does_after_its_store_is_gone_harms_no_other_store() {
+    let case = Case::new();
+    let store = case.open();
+    let file = put(&store, b"content");
+    drop(store);
+    let next = case.open();
+    let another = put(&next, b"another");
+    file.path().unwrap();
+    assert_eq!(another.read().unwrap(), b"another");
+    drop(next);
+    assert!(case.open().contains(&another.digest));
+}
+
+#[test]
+fn a_damaged_file_is_replaced_by_what_was_captured_since() {
+    let case = Case::new();
+    let store = case.open();
+    let file = put(&store, b"content");
+    let path = file.path().unwrap();
+    store.unpin(&file.digest);
+    // The right size, and zeros.
+    fs::remove_file(&path).unwrap();
+    fs::write(&path, [0; 7]).unwrap();
+    put(&store, b"content");
+    assert_eq!(fs::read(file.path().unwrap()).unwrap(), b"content");
+    assert_eq!(used(&store), 7);
+}
+
+#[test]
+fn one_that_cannot_be_put_away_is_in_nobodys_way() {
+    let case = Case::new();
+    let store = case.open();
+    let files: Vec<CapturedFile> = (0..20_u8).map(|byte| put(&store, &[byte])).collect();
+    for file in &files[..10] {
+        fs::create_dir(file.named()).unwrap();
+    }
+    assert!(store.put_away_some().is_err());
+    for file in &files[10..] {
+        assert!(file.named().is_file());
+    }
+    for file in &files[..10] {
+        fs::remove_dir(file.named()).unwrap();
+    }
+    assert!(!store.put_away_some().unwrap());
+}
+
+#[test]
+fn a_full_store_gives_up_what_it_has_twice() {
+    let case = Case::new();
+    let store = Store::open(&case.dir(), 12).unwrap();
+    let file = put(&store, b"known");
+    file.path().unwrap();
+    // Nobody gives it a file once more while something else is waited for.
+    store.unpin(&file.digest);
+    put(&store, b"known");
+    let try_put = || store.put(Path::new("b"), b"other", 0o644);
+    assert!(try_put().is_err(), "counted twice");
+    assert_eq!(store.collect(|| Ok(std::collections::HashSet::new())).unwrap(), 5);
+    assert!(try_put().is_ok());
+    assert_eq!(used(&store), 10);
+    assert_eq!(file.read().unwrap(), b"known");
+}
+
+#[test]
 fn a_store_on_top_of_another_has_what_is_recent_there_and_leaves_it_alone() {
     let case = Case::new();
     let below = case.open();
@@ -240,4 +304,36 @@ fn a_store_on_top_of_another_has_what_is_recent_there_and_leaves_it_alone() {
     assert_eq!(on_top.named(), stored_path(&case.directory.path().join("top"), &file.digest));
     assert_eq!(case.recent(), before);
     assert!(!file.named().exists());
+}
+
+#[test]
+fn whoever_does_what_at_the_same_time_the_count_is_right() {
+    let case = Case::new();
+    let store = case.open();
+    let contents: Vec<Vec<u8>> = (0..40_u8).map(|byte| vec![byte; usize::from(byte) * 7 + 1]).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..4_usize {
+            let (store, contents) = (&store, &contents);
+            scope.spawn(move || {
+                for turn in 0..150 {
+                    let content = &contents[(turn * (2 * thread + 3) + thread) % contents.len()];
+                    let file = put(store, content);
+                    match (turn + thread) % 7 {
+                        0 => drop(store.put_away_some().unwrap()),
+                        1 => assert_eq!(&fs::read(file.path().unwrap()).unwrap(), content),
+                        2 => drop(store.collect(|| Ok(std::collections::HashSet::from([file.digest]))).unwrap()),
+                        3 => store.verify(&file.digest).unwrap(),
+                        4 => drop(store.stored(|_| None).unwrap()),
+                        _ => {}
+                    }
+                    assert_eq!(&file.read().unwrap(), content);
+                    store.unpin(&file.digest);
+                }
+            });
+        }
+    });
+    while store.put_away_some().unwrap() {}
+    let counted = used(&store);
+    drop(store);
+    assert_eq!(counted, used(&case.open()));
 }
