@@ -12,7 +12,7 @@
 //! let config = Config::default().state_dir("/var/lib/app").pickup(PickupConfig::new("plugins", "/srv/app/plugins"));
 //! let load = from_fn(|unit: Unit| async move {
 //!     match unit.file() {
-//!         Some(file) => println!("load {} from {}", unit.path, file.stored.display()),
+//!         Some(file) => println!("load {} from {}", unit.path, file.path()?.display()),
 //!         None => println!("unload {}", unit.path),
 //!     }
 //!     Ok::<(), pickup::Error>(())

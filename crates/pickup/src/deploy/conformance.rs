@@ -19,7 +19,7 @@
 //!             let live = live.clone();
 //!             async move {
 //!                 match unit.file() {
-//!                     Some(file) => std::fs::copy(&file.stored, live).map(drop),
+//!                     Some(file) => std::fs::copy(file.path()?, live).map(drop),
 //!                     None => std::fs::remove_file(live),
 //!                 }
 //!             }
