@@ -340,7 +340,7 @@ impl Pickup {
         self.put_away();
     }
 
-    fn next_deadline(&self) -> Option<Instant> {
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
         if self.end.is_some() {
             return None;
         }
@@ -349,7 +349,7 @@ impl Pickup {
         [
             Some(self.next_rescan),
             self.next_poll,
-            self.put_away_at,
+            self.when_to_put_away(),
             self.next_git_deadline(),
             self.settle.next_deadline(),
             (!self.unseen.is_empty()).then(|| self.shared.now()),

@@ -1,8 +1,12 @@
 //! What a pickup does when there is nothing to do.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::pickup::Pickup;
+
+#[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "the tests are the writers")]
+mod tests;
 
 /// Fewer files than this are not worth packing.
 const PACK_MIN: usize = 1024;
@@ -37,15 +41,16 @@ impl Pickup {
         self.put_away_at = Some(self.shared.now() + PUT_AWAY_AFTER);
     }
 
+    /// What is being deployed is needed sooner.
+    pub(super) fn when_to_put_away(&self) -> Option<Instant> {
+        self.put_away_at.filter(|_| !self.is_busy)
+    }
+
     /// Gives files of their own to some of what was captured a moment ago, and then lets others go first.
     pub(super) fn put_away(&mut self) {
         let now = self.shared.now();
-        if self.put_away_at.is_none_or(|at| at > now) {
+        if self.when_to_put_away().is_none_or(|at| at > now) {
             return;
-        }
-        if self.is_busy {
-            // What is being deployed is needed sooner.
-            return self.put_away_later();
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => Some(now),

@@ -1,0 +1,29 @@
+//! When a pickup wakes to put away what it captured.
+
+use std::fs;
+
+use crate::config::PickupConfig;
+use crate::engine::testing::knowing;
+
+#[tokio::test]
+async fn what_was_captured_is_put_away_when_nothing_is_deployed_and_nobody_wakes_for_it_before_or_after() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().canonicalize().unwrap();
+    fs::create_dir(base.join("in")).unwrap();
+    fs::write(base.join("in/a"), "a").unwrap();
+    let (mut pickup, _aside) = knowing(&base, PickupConfig::new("p", base.join("in")));
+    // Also while changes wait for a release.
+    pickup.held = Some(1);
+    assert!(pickup.next_deadline() == pickup.put_away_at && pickup.put_away_at.is_some());
+    pickup.put_away();
+    assert!(pickup.put_away_at.is_some(), "it is too soon");
+    pickup.is_busy = true;
+    assert_eq!(pickup.next_deadline(), Some(pickup.next_rescan));
+    // Its time has come.
+    pickup.put_away_at = Some(pickup.shared.now());
+    pickup.put_away();
+    assert!(pickup.put_away_at.is_some());
+    pickup.is_busy = false;
+    pickup.put_away();
+    assert_eq!(pickup.next_deadline(), Some(pickup.next_rescan));
+}
