@@ -242,6 +242,11 @@ impl Store {
         self.shelf.put_away_some(PUT_AWAY_AT_ONCE)
     }
 
+    /// How many contents were ever put where they have no file of their own: by this and by other pickups.
+    pub(crate) fn added(&self) -> u64 {
+        self.state().recent.added()
+    }
+
     /// Whether anything has no file of its own yet.
     pub(crate) fn has_recent(&self) -> bool {
         self.shelf.has_recent()

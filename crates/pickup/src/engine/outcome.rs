@@ -260,8 +260,11 @@ impl Pickup {
 
     /// Takes a deployed unit out of the pickup directory, unless somebody changed it since.
     fn delete_source(&mut self, unit: &UnitPath) {
-        let places: Vec<Place> =
-            self.known.keys().filter(|place| self.unit_of(&place.path) == *unit).cloned().collect();
+        let below = |root| {
+            let known = self.known.range(Place { root, path: unit.clone() }..).map(|(place, _)| place);
+            known.take_while(move |place| place.root == root && place.path.starts_with(unit))
+        };
+        let places: Vec<Place> = (0..self.roots.len()).flat_map(below).cloned().collect();
         for place in places {
             let Some(real) = self.roots[place.root].real() else { continue };
             let path = real.join(place.path.as_path());

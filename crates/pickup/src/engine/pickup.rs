@@ -270,6 +270,8 @@ pub(super) struct Pickup {
     pub next_poll: Option<Instant>,
     /// When what was captured a moment ago gets files of its own.
     pub put_away_at: Option<Instant>,
+    /// How many had been captured like that by all pickups when it was looked at last.
+    pub added_before: u64,
     pub next_rescan: Instant,
     pub waiters: Vec<Waiter>,
     /// Why it is to end, once it is.

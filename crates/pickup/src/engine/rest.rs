@@ -52,6 +52,11 @@ impl Pickup {
         if self.when_to_put_away().is_none_or(|at| at > now) {
             return;
         }
+        let added = self.shared.store.added();
+        if std::mem::replace(&mut self.added_before, added) != added {
+            // Another pickup may be in the middle of a burst.
+            return self.put_away_later();
+        }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => Some(now),
             Ok(false) => {

@@ -419,6 +419,7 @@ impl Parts {
             pause: Duration::ZERO,
             next_poll: None,
             put_away_at,
+            added_before: 0,
             waiters: Vec::new(),
             end: None,
             is_recovered: false,

@@ -30,6 +30,8 @@ pub(super) struct Recent {
     file: Option<File>,
     end: u64,
     places: HashMap<Digest, Place>,
+    /// How many were ever added.
+    added: u64,
     /// Whether another store may have the file by now.
     is_let_go: bool,
 }
@@ -44,7 +46,7 @@ impl Recent {
     /// That of the store in `dir`.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let mut recent =
-            Self { path: dir.join(FILE_NAME), file: None, end: 0, places: HashMap::new(), is_let_go: false };
+            Self { path: dir.join(FILE_NAME), file: None, end: 0, places: HashMap::new(), added: 0, is_let_go: false };
         let bytes = read_all(dir)?;
         for (digest, offset, content) in records(&bytes) {
             let length = content.len() as u32;
@@ -82,6 +84,11 @@ impl Recent {
         self.places.keys()
     }
 
+    /// How many were ever added: whoever asks twice learns whether any was in between.
+    pub(super) fn added(&self) -> u64 {
+        self.added
+    }
+
     /// Whether `content` may be added.
     pub(super) fn has_room(&self, content: &[u8]) -> bool {
         let end = self.end.saturating_add((HEAD_LENGTH + content.len()) as u64);
@@ -96,6 +103,7 @@ impl Recent {
         let place = Place { offset: end + HEAD_LENGTH as u64, length: content.len() as u32 };
         self.end = place.offset + u64::from(place.length);
         self.places.insert(*digest, place);
+        self.added += 1;
         Ok(())
     }
 

@@ -1,7 +1,8 @@
 //! Content that was read into memory.
 //!
-//! A temporary that is renamed costs twice as much as the file itself, so short content gets its own name at once, under one
-//! lock: nobody of this process sees half of it, and half of one that a crash leaves is told by its length.
+//! Short content goes to what else is recent. Where that is full, it gets its own name at once, because a temporary that is
+//! renamed costs twice as much. Both under one lock: nobody of this process sees half of it, and half of one that a crash leaves
+//! is told by its digest or its length.
 
 use std::path::Path;
 

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::config::PickupConfig;
-use crate::engine::testing::knowing;
+use crate::engine::testing::{knowing, later};
 
 #[tokio::test]
 async fn what_was_captured_is_put_away_when_nothing_is_deployed_and_nobody_wakes_for_it_before_or_after() {
@@ -15,15 +15,21 @@ async fn what_was_captured_is_put_away_when_nothing_is_deployed_and_nobody_wakes
     // Also while changes wait for a release.
     pickup.held = Some(1);
     assert!(pickup.next_deadline() == pickup.put_away_at && pickup.put_away_at.is_some());
+    pickup.put_away_at = Some(later(&pickup));
     pickup.put_away();
     assert!(pickup.put_away_at.is_some(), "it is too soon");
     pickup.is_busy = true;
     assert_eq!(pickup.next_deadline(), Some(pickup.next_rescan));
-    // Its time has come.
-    pickup.put_away_at = Some(pickup.shared.now());
+    let due = Some(pickup.shared.now());
+    pickup.put_away_at = due;
     pickup.put_away();
-    assert!(pickup.put_away_at.is_some());
+    assert_eq!(pickup.put_away_at, due);
     pickup.is_busy = false;
+    // Another pickup captured something since.
+    pickup.added_before = pickup.shared.store.added() + 1;
+    pickup.put_away();
+    assert!(pickup.put_away_at > due);
+    pickup.put_away_at = due;
     pickup.put_away();
     assert_eq!(pickup.next_deadline(), Some(pickup.next_rescan));
 }
