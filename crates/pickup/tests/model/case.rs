@@ -157,7 +157,7 @@ impl Case {
         let crash = self.shape.crashes.then(|| self.random.next() % 60 + 1);
         let seed = self.seed ^ (self.lives << 48);
         let (completed, violations) = (self.completed.clone(), self.violations.clone());
-        let life = Arc::new(Life::new(seed, self.shape.rates, crash, completed, violations));
+        let life = Arc::new(Life::new(seed, (self.shape.unit, self.shape.rates), crash, completed, violations));
         self.life = Some(life.clone());
         loop {
             let mut builder = Engine::builder(config.clone());

@@ -10,7 +10,7 @@ use pickup::config::UnitKind;
 use pickup::{Outcome, Records};
 
 use crate::case::Case;
-use crate::payload::Completed;
+use crate::payload::{Completed, versions};
 use crate::world::{GROUPS, files, is_ignored};
 
 type Tree = BTreeMap<PathBuf, (Vec<u8>, u32)>;
@@ -56,18 +56,20 @@ pub(crate) fn observe(case: &Case, completed: &Completed, is_over: bool) {
     }
 }
 
-/// A directory that is only ever exchanged as a whole never has files of two versions in it.
+/// A directory that is only ever exchanged as a whole never has files of two versions in it; but for the moment in which
+/// `copy` exchanges them one by one, and the other version of each waits beside it.
 fn one_version(case: &Case, deployer: &str, target: &Path) {
     for group in GROUPS {
         // Held open: another version may take its name while it is read.
         let Ok(held) = fs::File::open(target.join(group)) else { continue };
         let same = PathBuf::from(format!("/proc/self/fd/{}/.", held.as_raw_fd()));
-        let version = |content: &[u8]| String::from_utf8_lossy(content).split(' ').nth(1).map(str::to_owned);
         // A version that was left may be removed while it is read, and what is half removed is of one version, too.
-        let found: BTreeSet<String> =
-            tree(&same, is_live).values().filter_map(|(content, _)| version(content)).collect();
-        if found.len() > 1 {
-            case.violations.add(format!("{deployer}: {group} is live mixed of the versions {found:?}"));
+        let found = tree(&same, is_live);
+        let is_exchanging = deployer != "release" && files(&same).iter().any(|path| !is_live(&path.to_string_lossy()));
+        let versions = versions(found.values().map(|(content, _)| content.as_slice()));
+        // What is the same before and after the listing was so while it was listed.
+        if versions.len() > 1 && !is_exchanging && tree(&same, is_live) == found {
+            case.violations.add(format!("{deployer}: {group} is live mixed of the versions {versions:?}"));
         }
     }
 }

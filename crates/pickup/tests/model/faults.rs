@@ -7,12 +7,14 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use pickup::capture::CapturedFile;
-use pickup::change::{ChangeKind, Content};
+use pickup::change::{ChangeKind, Content, TreeFile};
+use pickup::config::UnitKind;
 use pickup::deploy::{Fault, Phase, Unit};
 use pickup::{Error, Result};
 
-use crate::payload::Completed;
+use crate::payload::{Completed, versions};
 use crate::random::Random;
+use crate::world::GROUPS;
 
 /// How likely each kind of fault is, in percent.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +56,7 @@ impl Violations {
 pub(crate) struct Life {
     seed: u64,
     rates: Rates,
+    unit: UnitKind,
     /// Set with the crash: from then on nothing is done any more, as far as that is in our hands.
     is_dead: AtomicBool,
     is_calm: AtomicBool,
@@ -67,7 +70,7 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn new(
         seed: u64,
-        rates: Rates,
+        (unit, rates): (UnitKind, Rates),
         crash: Option<u64>,
         completed: Arc<Completed>,
         violations: Violations,
@@ -75,6 +78,7 @@ impl Life {
         Self {
             seed,
             rates,
+            unit,
             is_dead: AtomicBool::new(false),
             is_calm: AtomicBool::new(false),
             until_crash: AtomicU64::new(crash.unwrap_or(u64::MAX)),
@@ -172,10 +176,22 @@ impl Life {
             None => {}
             Some(Content::File(file)) => self.read(&unit.path.to_string(), file),
             Some(Content::Tree(files)) => {
-                // Known: a directory that is exchanged while it is captured goes live with members of both versions,
-                // until the next change set, so only its files are judged.
                 for entry in files.iter() {
                     self.read(&format!("{}/{}", unit.path, entry.path), &entry.file);
+                }
+                // A tree that is put together from units of one file each.
+                if self.unit == UnitKind::File {
+                    return;
+                }
+                for group in GROUPS {
+                    let is_inside =
+                        |entry: &&TreeFile| unit.path.join(entry.path.as_path()).as_path().starts_with(group);
+                    let contents: Vec<_> =
+                        files.iter().filter(is_inside).filter_map(|entry| entry.file.read().ok()).collect();
+                    let versions = versions(contents.iter().map(Vec::as_slice));
+                    if versions.len() > 1 {
+                        self.violations.add(format!("{phase:?} of {group} mixed of the versions {versions:?}"));
+                    }
                 }
             }
         }

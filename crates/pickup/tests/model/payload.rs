@@ -1,6 +1,6 @@
 //! What writers write: every version tells itself from every other, and half of one is none.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Every content that a writer completed. Whatever is deployed is one of them, from the first byte to the last.
@@ -31,6 +31,11 @@ pub(crate) fn payload(version: u64, size: usize) -> Vec<u8> {
         line += 1;
     }
     content
+}
+
+/// The versions that these contents are of.
+pub(crate) fn versions<'a>(contents: impl Iterator<Item = &'a [u8]>) -> BTreeSet<String> {
+    contents.filter_map(|content| String::from_utf8_lossy(content).split(' ').nth(1).map(str::to_owned)).collect()
 }
 
 /// A zip archive that holds a payload, uncompressed (APPNOTE 6.3.10, sections 4.3.7, 4.3.12 and 4.3.16).
