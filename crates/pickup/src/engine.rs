@@ -24,6 +24,7 @@ mod inbox;
 mod known;
 mod lane;
 mod links;
+mod listing;
 mod look;
 mod offline;
 mod outcome;
@@ -308,6 +309,8 @@ impl Drop for Inner {
         self.shared.cancel.cancel();
         // The threads end by themselves.
         drop(self.state.get_mut().unwrap_or_else(PoisonError::into_inner).end_all());
+        // And the lock goes before they do.
+        self.shared.store.let_go();
     }
 }
 

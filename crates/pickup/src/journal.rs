@@ -9,22 +9,26 @@
 //! | table | one row for each | filled by | emptied by |
 //! |---|---|---|---|
 //! | `pickup` | name ever deployed: highest, newest committed, oldest known and held generation, live commit | every write | – |
-//! | `deployment` | attempt: origin, commit, start, end | `intend`, `finish` | `prune` |
+//! | `deployment` | attempt: origin, commit, start, end; a brief one whole | `intend`, each record, `finish` | `prune` |
 //! | `step_group` | group of a deployment: its state, and why it failed | `intend` and each record | `prune` |
 //! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
 //! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |
 //! | `live` | (deployer, unit) that is live: receipt and content | `committed` | `committed` |
 //! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed` | `prune` |
-//! | `content` | distinct content: a file's size, a tree's list of files | `intend` | `prune` |
+//! | `content` | distinct tree: its list of files (in older journals also file: its size) | `intend` | `prune` |
 //! | `known` | file seen in a pickup directory | `save_known` | `save_known` |
 //! | `followed` | root that is a git repository: where it comes from, the commit that was taken up | `save_known` | – |
 //! | `quarantine` | (unit, deployer) that failed | `quarantine` | `clear_quarantine`, `committed` |
 //!
-//! A content's key is its digest, and for a file also its mode, which the digest leaves out: 36 bytes are a file, 32 a
-//! tree. Paths are the file system's bytes, receipts JSON. No path of the state directory is stored, so it can be moved.
+//! Of a deployment that is brief (`brief`) there are no groups, steps and changes until it has to be written out.
+//!
+//! A content's key is its digest, and for a file also its mode and size: 44 bytes are a file, 32 a tree; 36 are a file of
+//! an older version, the size of which is in its row. Paths are the file system's bytes, receipts JSON. No path of the
+//! state directory is stored, so it can be moved.
 
 mod brief;
 mod closed;
+mod commit;
 mod content;
 mod deployment;
 pub mod history;
@@ -35,6 +39,7 @@ mod pending;
 mod prune;
 mod quarantine;
 mod revision;
+mod rows;
 mod schema;
 mod state;
 #[cfg(test)]
@@ -47,6 +52,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, OptionalExtension};
 use serde_json::Value;
 
+use self::brief::Brief;
 use self::closed::Closing;
 pub(crate) use self::closed::Doubt;
 pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
@@ -303,6 +309,8 @@ pub(crate) struct Journal {
     hook: Option<Hook>,
     /// The highest generation that a pickup ever used, where it is known.
     last_generations: HashMap<String, u64>,
+    /// The brief deployment that was worked on last, so that it need not be read again.
+    brief: Option<(DeploymentId, Brief)>,
     /// Raised by whoever meets damage.
     doubt: Doubt,
     /// Of the one who writes. It is dropped after the connection.
@@ -317,6 +325,7 @@ impl Journal {
             stored: Stored::In(state_dir.join("store").into()),
             hook,
             last_generations: HashMap::new(),
+            brief: None,
             doubt: Doubt::default(),
             closing: None,
         }
@@ -404,6 +413,11 @@ impl Drop for Unfinished<'_> {
         }
     }
 }
+
+/// Whether anything of a deployment went live.
+const WENT_LIVE: &str = "(deployment.state IN ('committed', 'retired') OR EXISTS (
+    SELECT 1 FROM step_group
+    WHERE step_group.deployment = deployment.id AND step_group.state IN ('committed', 'retired')))";
 
 /// The row of a pickup, made if missing.
 fn enter_pickup(transaction: &Connection, name: &str) -> Attempt<i64> {

@@ -234,6 +234,21 @@ impl Store {
         Ok(())
     }
 
+    /// Writes what was captured a moment ago, and waited for more: whoever relies on it after a crash does so first.
+    ///
+    /// # Errors
+    /// The store cannot be written. What was captured stays in memory.
+    pub(crate) fn write_out(&self) -> Result<()> {
+        self.shelf.write_out(&mut self.state().recent)
+    }
+
+    /// Lets the next store have what is common to all captured files: called by whoever kept others away, before they come.
+    pub(crate) fn let_go(&self) {
+        // What nobody relied on is captured again.
+        let _ = self.write_out();
+        self.state().recent.let_go();
+    }
+
     /// Gives files of their own to some of what was captured a moment ago. Whether there is more of that.
     ///
     /// # Errors

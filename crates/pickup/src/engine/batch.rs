@@ -253,7 +253,11 @@ impl Pickup {
         rollback: Option<oneshot::Sender<Result<u64>>>,
         revision: Option<Arc<Revision>>,
     ) {
-        let next = self.shared.journal().next_generation(&self.config.name);
+        let written = self.shared.store.write_out();
+        // A full disk may hold what nothing refers to any more.
+        let written = written
+            .or_else(|error| if self.shared.make_room() > 0 { self.shared.store.write_out() } else { Err(error) });
+        let next = written.and_then(|()| self.shared.journal().next_generation(&self.config.name));
         let generation = match next {
             Ok(generation) => generation,
             Err(error) => return self.put_off(&changes.iter().map(|change| change.path.clone()).collect(), &error),

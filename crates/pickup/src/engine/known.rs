@@ -123,6 +123,16 @@ impl Reading {
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
+    /// Whether anything is known at or below `place`, or may be.
+    pub(super) fn may_know(&mut self, known: &mut AllKnown, place: &Place) -> bool {
+        if !self.is_over() {
+            return true;
+        }
+        self.arrive(known);
+        let first = known.range(place.clone()..).next();
+        first.is_some_and(|(first, _)| first.root == place.root && first.path.starts_with(&place.path))
+    }
+
     /// Waits until it is read, and puts it into `known`. A failure is told by [`end`](Self::end), and leaves `known` empty.
     pub(super) fn arrive(&mut self, known: &mut AllKnown) {
         let Some(thread) = self.thread.take() else { return };
@@ -148,10 +158,35 @@ mod tests {
         Fingerprint { mtime, ..Fingerprint::COMMITTED }
     }
 
+    #[test]
+    fn what_is_read_is_known_and_what_is_not_may_be() {
+        let place = |root, path: &str| Place { root, path: UnitPath::new(path).unwrap() };
+        let read: AllKnown =
+            [(place(1, "d/a"), Known::new(written_at(1), Digest([0; 32]), false))].into_iter().collect();
+        let (go, wait) = std::sync::mpsc::channel::<()>();
+        let read = move || {
+            let _told = wait.recv();
+            Ok(read)
+        };
+        let mut reading = Reading { thread: Some(std::thread::spawn(read)), failed: None };
+        let mut known = AllKnown::default();
+        assert!(reading.may_know(&mut known, &place(0, "")));
+        drop(go);
+        while !reading.is_over() {
+            std::thread::yield_now();
+        }
+        let found = [(0, ""), (1, ""), (1, "d"), (1, "d/a"), (1, "c"), (1, "e"), (2, "")];
+        let found = found.map(|(root, path)| reading.may_know(&mut known, &place(root, path)));
+        assert_eq!(found, [false, true, true, true, false, false, false]);
+    }
+
     /// Sifts what `directory` of root 0 was found to hold, by name and time; gives what is left, and what is marked.
     fn sifted(known: &mut AllKnown, directory: &str, found: &[(&str, i64)]) -> (Vec<String>, Vec<String>) {
-        let found =
-            found.iter().map(|(name, mtime)| Found { name: name.into(), fingerprint: Some(written_at(*mtime)) });
+        let found = found.iter().map(|(name, mtime)| Found {
+            name: name.into(),
+            is_regular: true,
+            fingerprint: Some(written_at(*mtime)),
+        });
         let mut found: Vec<Found> = found.collect();
         sift(known, 0, 7, &UnitPath::new(directory).unwrap(), &mut found);
         let left = found.iter().map(|found| found.name.display().to_string()).collect();

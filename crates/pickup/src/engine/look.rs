@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::path::UnitPath;
 use crate::settle::{Seen, Verdict};
 use crate::source::ignore::Judged;
-use crate::source::probe::{Before, Read};
+use crate::source::probe::{Before, Glimpse, Read};
 use crate::source::watch::Notice;
 use crate::source::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 
@@ -122,7 +122,8 @@ impl Pickup {
                     return self.rescan_root(now, place.root);
                 }
                 let seen = if let Kind::File(seen) = kind { seen } else { None };
-                self.look_again(now, place, hint.unwrap_or(Hint::Scan), seen.as_ref());
+                let glimpse = seen.as_ref().map(|seen| Glimpse { fingerprint: Some(seen), ..Glimpse::default() });
+                self.look_again(now, place, hint.unwrap_or(Hint::Scan), glimpse);
             }
             Kind::Nothing => {
                 let is_rules = place.path.file_name().is_some_and(|name| name == crate::source::ignore::PICKUPIGNORE);
@@ -161,26 +162,25 @@ impl Pickup {
         self.look_again(now, place, hint, None);
     }
 
-    /// The same where a moment ago a regular file was seen.
-    pub(super) fn look_again(&mut self, now: Instant, place: Place, hint: Hint, listed: Option<&Fingerprint>) {
+    /// The same where a regular file may have been seen a moment ago.
+    pub(super) fn look_again(&mut self, now: Instant, place: Place, hint: Hint, glimpse: Option<Glimpse<'_>>) {
         self.relook.remove(&place);
         self.unseen.remove(&place);
         // What a listing misses was seen to go if the directory was there all the time.
         let was_seen = hint != Hint::Scan || self.roots[place.root].is_listed;
-        match self.rules.judge(place.root, &place.path, false) {
-            Judged::Taken => {}
-            Judged::Ignored { .. } | Judged::NotMatched { .. } | Judged::TooDeep => {
-                // It may have been taken under rules that were there before.
-                return self.gone_here(now, &place, false);
-            }
+        let is_taken = glimpse.is_some_and(|glimpse| glimpse.is_taken);
+        if !is_taken && self.rules.judge(place.root, &place.path, false) != Judged::Taken {
+            // It may have been taken under rules that were there before.
+            return self.gone_here(now, &place, false);
         }
         let Some(real) = self.roots[place.root].real().cloned() else { return };
         // Before the look: a link that is exchanged afterwards is told of once more.
-        let hops = if listed.is_some() { Vec::new() } else { links::hops(&real.join(place.path.as_path())) };
-        let known = self.known.get(&place).copied();
+        let hops = if glimpse.is_some() { Vec::new() } else { links::hops(&real.join(place.path.as_path())) };
+        let is_new = glimpse.is_some_and(|glimpse| glimpse.is_new);
+        let known = if is_new { None } else { self.known.get(&place).copied() };
         let fingerprint = known.as_ref().map(|known| &known.fingerprint);
         let link = place.clone();
-        let before = Before { listed, known: fingerprint, partial: self.settle.partial(&place) };
+        let before = Before { glimpse, known: fingerprint, partial: self.settle.partial(&place) };
         let look = || self.probe.look(&real, &place, self.config.symlinks, hint, before);
         let (mut sight, mut read) = look();
         // The kernel tells of a close a moment before it is done, and that moment is short.
@@ -270,6 +270,7 @@ impl Pickup {
                 let is_racy = wall.saturating_sub(fingerprint.mtime) < RACY;
                 self.known.insert(place.clone(), Known::new(fingerprint, file.digest, is_racy));
                 self.unsaved.insert(place.clone());
+                self.is_outdated |= known.is_some();
                 self.put_away_later();
                 self.gone_under(now, &place);
                 self.captured(now, place, fingerprint, file.digest, hint, known);
@@ -400,6 +401,7 @@ impl Pickup {
             let is_whole = self.config.unit == UnitKind::File || gone.path == unit;
             self.gathering.note(now, unit, if is_whole { Noted::Gone } else { Noted::Inside });
             self.unsaved.insert(gone);
+            self.is_outdated = true;
         }
     }
 }

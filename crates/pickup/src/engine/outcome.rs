@@ -22,6 +22,9 @@ use crate::source::{Fingerprint, Place};
 #[expect(clippy::disallowed_methods, reason = "the tests are the writers")]
 mod tests;
 
+/// How long the journal may not be told what was seen, where there is always something to do.
+pub(super) const UNSAVED_MAX: Duration = Duration::from_secs(10);
+
 impl Pickup {
     /// The lane is free again.
     pub(super) fn done(&mut self, now: Instant, done: Done) {
@@ -163,7 +166,7 @@ impl Pickup {
                 GroupResult::Stuck { .. } => self.stuck(now, generation, outcome),
             }
         }
-        self.save_known();
+        self.save_known_later(now);
     }
 
     /// Nobody knows what is live. Where that may pass, the change is tried again until it is live or could be taken back:
@@ -276,6 +279,7 @@ impl Pickup {
                 Ok(()) => {
                     self.known.remove(&place);
                     self.unsaved.insert(place);
+                    self.is_outdated = true;
                 }
                 Err(error) => {
                     tracing::warn!(pickup = self.config.name, path = %path.display(), %error, "cannot remove the file that was picked up");
@@ -284,15 +288,18 @@ impl Pickup {
         }
     }
 
-    /// Tells the journal which files were seen, so that the next start need not read them again.
-    pub(super) fn save_known(&mut self) {
+    /// Tells the journal which files were seen, so that the next start need not read them again: `at_most` so many.
+    pub(super) fn save_known(&mut self, at_most: usize) {
         self.record_forgiven();
         let followed = self.followed();
         if self.unsaved.is_empty() && followed.is_empty() {
+            self.unsaved_since = None;
             return;
         }
+        // Up to where a repository was taken up is told together with all that was found there.
+        let at_most = if followed.is_empty() { at_most } else { usize::MAX };
         let (mut seen, mut gone) = (Vec::new(), Vec::new());
-        for place in &self.unsaved {
+        for place in self.unsaved.iter().take(at_most) {
             match self.known.get(place) {
                 // A racy fingerprint must not outlive the process: what hides behind it would never be found.
                 Some(known) if !known.is_racy() => {
@@ -302,14 +309,36 @@ impl Pickup {
                 Some(_) | None => gone.push(place.clone()),
             }
         }
-        let saved = self.shared.journal().save_known(&self.config.name, &seen, &gone, &followed);
+        let written = self.shared.store.write_out();
+        let saved = written.and_then(|()| self.shared.journal().save_known(&self.config.name, &seen, &gone, &followed));
         match saved {
             Ok(()) => {
-                self.unsaved.clear();
+                for place in seen.iter().map(|file| &file.place).chain(&gone) {
+                    self.unsaved.remove(place);
+                }
+                if self.unsaved.is_empty() {
+                    (self.unsaved_since, self.is_outdated) = (None, false);
+                }
                 self.followed_saved();
             }
             Err(error) => self.troubled(&error.to_string()),
         }
+    }
+
+    /// The same once there is time: what is new and forgotten in a crash is read once more, and nothing else. What the journal
+    /// tells otherwise would make a wish of a touch that was deployed.
+    fn save_known_later(&mut self, now: Instant) {
+        self.record_forgiven();
+        if self.is_outdated || self.is_overdue(now) || !self.followed().is_empty() {
+            self.save_known(usize::MAX);
+        } else {
+            self.put_away_later();
+        }
+    }
+
+    /// Whether the journal was not told for long enough what was seen.
+    pub(super) fn is_overdue(&self, now: Instant) -> bool {
+        self.unsaved_since.is_some_and(|since| now.saturating_duration_since(since) >= UNSAVED_MAX)
     }
 }
 

@@ -222,6 +222,10 @@ pub(super) struct Pickup {
     pub loaded: usize,
     /// What of `known` the journal has not been told.
     pub unsaved: BTreeSet<Place>,
+    /// Since when there is any.
+    pub unsaved_since: Option<Instant>,
+    /// Whether the journal tells of one of them what it was before.
+    pub is_outdated: bool,
     /// What is there and is never deployed, or cannot be judged, and why.
     pub refused: BTreeMap<Place, String>,
     /// What was listed at the start and not looked at yet.
@@ -268,7 +272,7 @@ pub(super) struct Pickup {
     pub pause_until: Option<Instant>,
     pub pause: Duration,
     pub next_poll: Option<Instant>,
-    /// When what was captured a moment ago gets files of its own.
+    /// When what was captured a moment ago gets files of its own, and the journal is told what was seen.
     pub put_away_at: Option<Instant>,
     /// How many had been captured like that by all pickups when it was looked at last.
     pub added_before: u64,
@@ -297,7 +301,7 @@ impl Pickup {
             let mail = self.inbox.wait(deadline, || now());
             self.work_off(mail);
         }
-        self.save_known();
+        self.save_known(usize::MAX);
         self.end_deployers();
     }
 

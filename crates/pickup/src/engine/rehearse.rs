@@ -101,6 +101,11 @@ impl Pickup {
     /// Says what a sync would do, away from this thread.
     pub(super) fn rehearse_beside(&self, options: PlanOptions, reply: oneshot::Sender<Result<PlanReport>>) {
         let shared = &self.shared;
+        // What is known is read from the disk.
+        if let Err(error) = shared.store.write_out() {
+            // Whoever asked may be gone: nobody to tell.
+            return drop(reply.send(Err(error)));
+        }
         let real = Real {
             state_dir: shared.state_dir.clone(),
             store_max: shared.store.max(),

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::outcome::UNSAVED_MAX;
 use super::pickup::Pickup;
 
 #[cfg(all(test, target_os = "linux"))]
@@ -10,10 +11,13 @@ mod tests;
 
 /// Fewer files than this are not worth packing.
 const PACK_MIN: usize = 1024;
-/// How long nothing may have been captured before what was captured is put away: not in the middle of a burst.
+/// How long nothing may have been captured before what was captured is put away, and the journal is told what was seen: not
+/// in the middle of a burst.
 const PUT_AWAY_AFTER: Duration = Duration::from_millis(250);
-/// How long a store that cannot be written is left alone.
+/// How long a store or a journal that cannot be written is left alone.
 const PUT_AWAY_PAUSE: Duration = Duration::from_secs(60);
+/// How many files the journal is told of in one go, while others may wait.
+const SAVED_AT_ONCE: usize = 1024;
 
 impl Pickup {
     /// Gives back, once much was learned and nothing is left to do, what only the learning needed.
@@ -38,7 +42,14 @@ impl Pickup {
 
     /// Something was captured just now: to work off what gathered may have taken a while.
     pub(super) fn put_away_later(&mut self) {
-        self.put_away_at = Some(self.shared.now() + PUT_AWAY_AFTER);
+        let now = self.shared.now();
+        let later = now + PUT_AWAY_AFTER;
+        self.put_away_at = Some(if self.unsaved.is_empty() {
+            later
+        } else {
+            let since = *self.unsaved_since.get_or_insert(now);
+            later.min(since + UNSAVED_MAX)
+        });
     }
 
     /// What is being deployed is needed sooner.
@@ -46,16 +57,24 @@ impl Pickup {
         self.put_away_at.filter(|_| !self.is_busy)
     }
 
-    /// Gives files of their own to some of what was captured a moment ago, and then lets others go first.
+    /// Tells the journal of some of what was seen, and then gives files of their own to some of what was captured a moment
+    /// ago; in between others go first.
     pub(super) fn put_away(&mut self) {
         let now = self.shared.now();
         if self.when_to_put_away().is_none_or(|at| at > now) {
             return;
         }
         let added = self.shared.store.added();
-        if std::mem::replace(&mut self.added_before, added) != added {
+        if std::mem::replace(&mut self.added_before, added) != added && !self.is_overdue(now) {
             // Another pickup may be in the middle of a burst.
             return self.put_away_later();
+        }
+        if !self.unsaved.is_empty() {
+            let before = self.unsaved.len();
+            self.save_known(SAVED_AT_ONCE);
+            let is_saved = self.unsaved.len() < before;
+            self.put_away_at = Some(if is_saved { now } else { now + PUT_AWAY_PAUSE });
+            return;
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => Some(now),

@@ -1,30 +1,16 @@
-//! The roots of one pickup: where they are, whether they are there, and listing what is in them.
+//! The roots of one pickup: where they are, whether they are there, and when they are listed.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::known::{AllKnown, Known, sift};
-use super::links;
 use super::pickup::{Pickup, Root, RootState};
-use crate::change::gather::Noted;
 use crate::config::WatchMode;
 use crate::config::exposure::exposure;
 use crate::event::EventKind;
-use crate::path::UnitPath;
 use crate::source::mount::{Events, filesystem_sends_events, real_root};
-use crate::source::scan::{Found, Listed, Tree, Walked, walk};
 use crate::source::watch::{Failure, Target};
 use crate::source::{Fingerprint, Hint, Place};
-
-/// A listing of so many files was made a moment ago when the last of them is looked at.
-const FRESH_MAX: usize = 1024;
-
-/// So many files of a listing may wait until what is known of them is read.
-const HELD_MAX: usize = 1 << 16;
-
-/// Takes out of what a directory was found to hold what is known and did not change.
-pub(super) type SiftKnown<'a> = &'a mut dyn FnMut(&mut AllKnown, &UnitPath, &mut Vec<Found>);
 
 impl Pickup {
     /// Looks where every root is, and compares everything in it.
@@ -181,167 +167,6 @@ impl Pickup {
             }
         }
     }
-
-    /// Compares everything in the root with what is known.
-    pub(super) fn rescan_root(&mut self, now: Instant, root: usize) {
-        let top = Place { root, path: UnitPath::root() };
-        if self.roots[root].real().is_none() {
-            return;
-        }
-        let walked = self.scan_changed(&top);
-        self.roots[root].directories = walked.directories.len();
-        self.compare_listing(now, &top, walked, Hint::Scan);
-        self.roots[root].is_listed = true;
-        self.note_lost_units(now);
-    }
-
-    /// Compares what lies at and below a directory with what is known.
-    pub(super) fn scan_below(&mut self, now: Instant, place: &Place, hint: Hint) {
-        let walked = self.scan_changed(place);
-        let hint = if hint == Hint::MovedIn { Hint::MovedIn } else { Hint::Scan };
-        self.compare_listing(now, place, walked, hint);
-    }
-
-    /// Lists what lies at and below a directory, and stands watch there. `sift` may take out what is known.
-    pub(super) fn scan(&mut self, place: &Place, sift: SiftKnown<'_>) -> Walked {
-        let Some(real) = self.roots[place.root].real().cloned() else { return Walked::default() };
-        let watches = self.is_watching() && self.config.watch != WatchMode::Poll;
-        let (watcher, subscriber) = (&self.shared.watcher, self.subscriber);
-        let unwatched = &mut self.roots[place.root].unwatched;
-        unwatched.retain(|path| !path.starts_with(&place.path));
-        let mut limit = None;
-        let mut stand_watch = |directories: &[UnitPath]| {
-            if !watches {
-                return;
-            }
-            let target = |path: &UnitPath| {
-                let target = Target::Directory(Place { root: place.root, path: path.clone() });
-                (real.join(path.as_path()), target)
-            };
-            let wanted: Vec<_> = directories.iter().map(target).collect();
-            for (at, failure) in watcher.watch(subscriber, &wanted) {
-                match failure {
-                    // Gone again: the event of its removal comes, or came.
-                    Failure::Gone => {}
-                    Failure::Limit(reason) | Failure::Other(reason) => {
-                        unwatched.insert(directories[at].clone());
-                        limit = Some(reason);
-                    }
-                }
-            }
-        };
-        let (recursive, symlinks) = (self.config.recursive, self.config.symlinks);
-        let tree = Tree { root: &real, index: place.root, recursive, symlinks };
-        let (known, reading) = (&mut self.known, &mut self.reading);
-        let (mut held, mut held_count) = (Vec::new(), 0);
-        let mut sift_or_hold = |directory: &UnitPath, found: &mut Vec<Found>| {
-            // At the start, what is known may still be read: the listing need not wait.
-            if !reading.is_over() && held_count + found.len() <= HELD_MAX {
-                held_count += found.len();
-                return held.push((directory.clone(), std::mem::take(found)));
-            }
-            reading.arrive(known);
-            sift(known, directory, found);
-        };
-        let mut walked = walk(&tree, &place.path, &mut self.rules, &mut stand_watch, &mut sift_or_hold);
-        reading.arrive(known);
-        for (directory, mut found) in held {
-            sift(known, &directory, &mut found);
-            walked.files.extend(found.into_iter().map(|found| found.listed(&directory)));
-        }
-        if let Some(reason) = limit {
-            let directories = self.roots[place.root].unwatched.len();
-            tracing::warn!(
-                pickup = self.config.name,
-                directories,
-                reason,
-                "some directories cannot be watched and are polled instead"
-            );
-            self.next_poll.get_or_insert(self.shared.now() + self.config.poll_interval);
-        }
-        for problem in &walked.problems {
-            tracing::warn!(pickup = self.config.name, problem, "some ignore rules are not used");
-        }
-        walked
-    }
-
-    /// Lists what lies at and below a directory, less those files that are as they are known to be.
-    fn scan_changed(&mut self, place: &Place) -> Walked {
-        // As many as a mark has bits for, without 0.
-        self.listing = self.listing % (u32::MAX >> 1) + 1;
-        let (root, listing) = (place.root, self.listing);
-        self.scan(place, &mut |known, directory, found| sift(known, root, listing, directory, found))
-    }
-
-    fn compare_listing(&mut self, now: Instant, top: &Place, walked: Walked, hint: Hint) {
-        let root = top.root;
-        let Some(real) = self.roots[root].real().cloned() else { return };
-        for path in walked.links {
-            let hops = links::hops(&real.join(path.as_path()));
-            self.links.note(Place { root, path }, hops);
-        }
-        let is_fresh = walked.listed_count <= FRESH_MAX;
-        let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
-        let known_below = self.known.range(top.clone()..).take_while(|(place, _)| is_below(place));
-        let unlisted = known_below.filter(|(_, known)| !known.is_found(self.listing)).map(|(place, _)| place);
-        // A file that was waited for goes without a word where nothing tells of it.
-        let missed: BTreeSet<Place> = self.relook.missed().filter(is_below).cloned().collect();
-        let waited_for = self.settle.pending().map(|(place, _)| place).filter(is_below);
-        let waited_for = waited_for.filter(|place| !self.known.contains_key(place)).chain(&missed);
-        let waited_for: Vec<&Place> = waited_for.collect();
-        let listed: HashSet<&UnitPath> = match waited_for.as_slice() {
-            [] => HashSet::new(),
-            [..] => walked.files.iter().map(|listed| &listed.path).collect(),
-        };
-        let waited_for = waited_for.into_iter().filter(|place| !listed.contains(&place.path));
-        // What cannot be listed is not gone.
-        let is_unreadable = |place: &Place| walked.unreadable.iter().any(|(at, _)| place.path.starts_with(at));
-        let missing = unlisted.chain(waited_for).filter(|place| !is_unreadable(place));
-        let missing: BTreeSet<Place> = missing.cloned().collect();
-        drop(listed);
-        for Listed { path, fingerprint: seen } in walked.files {
-            let place = Place { root, path };
-            let known = self.known.get(&place).copied();
-            // What is known by another identity was compared already; what lies behind a symlink was not.
-            let is_same = |known: &Known| {
-                !known.is_racy() && seen.is_none() && fingerprint(&real, &place) == Some(known.fingerprint)
-            };
-            match known.as_ref().is_some_and(is_same) && !missed.contains(&place) {
-                true => {}
-                false if self.puts_off => drop(self.unseen.insert(place)),
-                false => self.look_again(now, place, hint, seen.filter(|_| is_fresh).as_ref()),
-            }
-        }
-        for place in missing {
-            // Only `ENOENT` is believed, and the look finds out.
-            self.look(now, place, Hint::Scan);
-        }
-        for (path, reason) in walked.unreadable {
-            self.refused.insert(Place { root, path }, format!("the directory cannot be listed: {reason}"));
-        }
-    }
-
-    /// After a listing: what is live and not there any more has to be judged, even if we never saw it here.
-    pub(super) fn note_lost_units(&mut self, now: Instant) {
-        if self.roots.iter().any(|root| root.real().is_none()) {
-            return;
-        }
-        let lost: Vec<UnitPath> =
-            self.live.keys().filter(|unit| !self.is_wanted(unit) && !self.is_unseen(unit)).cloned().collect();
-        for unit in lost {
-            let is_paused = self.paused.as_ref().is_some_and(|paused| paused.units.contains(&unit));
-            if !is_paused && !self.in_hand.contains(&unit) && !self.gathering.contains(&unit) {
-                self.gathering.note(now, unit, Noted::Gone);
-            }
-        }
-    }
-}
-
-/// The fingerprint behind the name, symlinks followed; whether they may be is the look's business.
-#[expect(clippy::disallowed_methods, reason = "the cheap half of a look, for the many files that did not change")]
-fn fingerprint(real: &Path, place: &Place) -> Option<Fingerprint> {
-    let metadata = std::fs::metadata(real.join(place.path.as_path())).ok()?;
-    metadata.is_file().then(|| Fingerprint::of(&metadata))
 }
 
 fn resolve(path: &Path) -> RootState {

@@ -391,6 +391,8 @@ impl Parts {
             packed: 0,
             loaded: 0,
             unsaved: BTreeSet::new(),
+            unsaved_since: None,
+            is_outdated: false,
             refused: BTreeMap::new(),
             links: Links::default(),
             follows: BTreeMap::new(),

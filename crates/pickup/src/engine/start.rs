@@ -112,8 +112,9 @@ impl Builder {
 
     /// Calls `hook` before each step that writes to the content store, with a word for it: `create` a file, `write` into it,
     /// `rename` it to its place (a small one has that from the beginning, and only counts from then on), `remove` what nobody
-    /// refers to. Its error is that of the step, and half of a small file is written where `write` fails: for tests of a
-    /// full or broken disk.
+    /// refers to. Of short ones all of that is asked before they are kept in memory, and `write` once more before many of
+    /// them are written. Its error is that of the step, and half of what is in memory is written where `write` fails: for
+    /// tests of a full or broken disk.
     #[must_use]
     pub fn on_store_write(mut self, hook: impl Fn(&str) -> std::io::Result<()> + Send + Sync + 'static) -> Self {
         self.store_hook = Some(StoreHook::new(move |step: StoreWrite| hook(step.as_str())));

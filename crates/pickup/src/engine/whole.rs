@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use super::known::Known;
+use super::listing::SiftKnown;
 use super::pickup::Pickup;
-use super::roots::SiftKnown;
 use crate::change::gather::Noted;
 use crate::config::UnitKind;
 use crate::path::UnitPath;

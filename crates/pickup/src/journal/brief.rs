@@ -1,84 +1,138 @@
-//! A small intent in brief: one column of its deployment's row.
+//! A deployment in brief: one column of its row says what it is about, another how far all of it has come.
 //!
-//! Before anything is done, two pages are written instead of seven. Whatever is recorded of the deployment next writes the brief
-//! out first, in the same transaction; whoever reads before that, as recovery does, reads the brief.
+//! Where nothing that was staged lies about and all of it goes live at once, no more is ever written: a deployment of a thousand
+//! units is one row instead of three for each of them. Whatever is recorded of a part of it, or fails, writes it out first, in the
+//! same transaction. Whoever reads, as recovery and the history do, reads the brief.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::deployment::Rows;
+use super::deployment::parse_state;
 use super::history::DeploymentChange;
-use super::{Attempt, DeploymentId, IntendedGroup, IntendedStep, Intent};
+use super::rows::Rows;
+use super::{Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Intent};
 use crate::capture::{CapturedFile, Digest, Stored};
 use crate::change::{Change, ChangeKind, Content};
 use crate::deploy::Unit;
 use crate::path::UnitPath;
 
-/// More steps than this are not brief, and cost more twice than once.
-const STEPS_MAX: usize = 8;
+/// More steps than this are not read at once.
+const STEPS_MAX: usize = 1024;
+
+/// A receipt of more bytes is not brief: the history keeps what is.
+const RECEIPT_MAX: usize = 64;
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Brief {
+    deployers: Vec<Deployer>,
     groups: Vec<Vec<Step>>,
 }
 
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Deployer {
+    pub name: String,
+    pub config_digest: String,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
-struct Step {
-    deployer: String,
-    config_digest: String,
-    unit: UnitChange,
-    changes: Vec<UnitChange>,
-    /// JSON, as in the columns they go to.
+pub(super) struct Step {
+    /// Its place among the deployers.
+    deployer: usize,
+    pub unit: UnitChange,
+    /// Mostly it is that of the unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<UnitChange>>,
+    /// JSON, as in the columns they would go to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     old: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     staged: Option<String>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct UnitChange {
-    path: UnitPath,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UnitChange {
+    pub path: UnitPath,
     kind: ChangeKind,
-    content: Option<File>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<File>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     previous: Option<Digest>,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct File {
-    digest: Digest,
-    size: u64,
-    mode: u32,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct File {
+    pub digest: Digest,
+    pub size: u64,
+    pub mode: u32,
 }
 
 impl Brief {
     /// `None` where it would not be brief, or not all of it is staged.
     pub(super) fn of(intent: &Intent) -> Option<Self> {
         let steps: usize = intent.groups.iter().map(|group| group.steps.len()).sum();
-        if steps > STEPS_MAX || !intent.groups.iter().all(|group| group.is_staged) {
+        if steps == 0 || steps > STEPS_MAX || !intent.groups.iter().all(|group| group.is_staged) {
             return None;
         }
-        let group = |group: &IntendedGroup| group.steps.iter().map(Step::of).collect();
-        Some(Self { groups: intent.groups.iter().map(group).collect::<Option<_>>()? })
+        let mut brief = Self { deployers: Vec::new(), groups: Vec::with_capacity(intent.groups.len()) };
+        for group in &intent.groups {
+            let steps = group.steps.iter().map(|step| brief.step(step)).collect::<Option<_>>()?;
+            brief.groups.push(steps);
+        }
+        Some(brief)
+    }
+
+    fn step(&mut self, step: &IntendedStep) -> Option<Step> {
+        let same = |known: &Deployer| known.name == step.deployer && known.config_digest == step.config_digest;
+        let deployer = self.deployers.iter().position(same).unwrap_or_else(|| {
+            let (name, config_digest) = (step.deployer.clone(), step.config_digest.clone());
+            self.deployers.push(Deployer { name, config_digest });
+            self.deployers.len() - 1
+        });
+        let Unit { path, change, content, previous, changes, .. } = &step.unit;
+        let unit = UnitChange::of(path, *change, content.as_ref(), *previous)?;
+        let of = |change: &Change| UnitChange::of(&change.path, change.kind, change.content.as_ref(), change.previous);
+        let changes = changes.iter().map(of).collect::<Option<Vec<_>>>()?;
+        let changes = (changes.as_slice() != std::slice::from_ref(&unit)).then_some(changes);
+        Some(Step { deployer, unit, changes, old: small(step.old.as_ref())?, staged: small(step.staged.as_ref())? })
+    }
+
+    /// How many groups it has.
+    pub(super) fn len(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The step with that number in the group with that number, and its deployer.
+    pub(super) fn find(&self, group: usize, step: usize) -> Option<(&Step, &Deployer)> {
+        let step = self.groups.get(group)?.get(step)?;
+        Some((step, self.deployers.get(step.deployer)?))
     }
 
     /// Its groups, with as much of their units as rows would tell: pickup, generation and revision are the deployment's.
     /// `store` is where contents are stored.
     pub(super) fn groups(self, stored: &Stored) -> Attempt<Vec<IntendedGroup>> {
+        let Self { deployers, groups } = self;
         let group = |steps: Vec<Step>| -> Attempt<IntendedGroup> {
-            let steps = steps.into_iter().map(|step| step.intended(stored)).collect::<Attempt<_>>()?;
+            let steps = steps.into_iter().map(|step| step.intended(&deployers, stored)).collect::<Attempt<_>>()?;
             Ok(IntendedGroup { steps, is_staged: true })
         };
-        self.groups.into_iter().map(group).collect()
+        groups.into_iter().map(group).collect()
+    }
+
+    /// All that its steps change.
+    pub(super) fn steps_changes(&self) -> impl Iterator<Item = &UnitChange> {
+        self.groups.iter().flatten().flat_map(Step::changes)
     }
 
     /// What it changes, each unit of a group once.
-    fn changes(&self) -> Vec<DeploymentChange> {
+    pub(super) fn changes(&self) -> Vec<DeploymentChange> {
         let mut changes = Vec::new();
         for group in &self.groups {
             let mut seen = HashSet::new();
-            let all = group.iter().flat_map(|step| &step.changes).filter(|change| seen.insert(&change.path));
+            let all = group.iter().flat_map(Step::changes).filter(|change| seen.insert(&change.path));
             changes.extend(all.map(|change| DeploymentChange {
                 path: change.path.clone(),
                 kind: change.kind,
@@ -89,36 +143,24 @@ impl Brief {
     }
 
     pub(super) fn deployers(&self) -> impl Iterator<Item = &str> {
-        self.groups.iter().flatten().map(|step| step.deployer.as_str())
+        self.deployers.iter().map(|deployer| deployer.name.as_str())
     }
 
     fn digests(&self) -> impl Iterator<Item = Digest> {
         let steps = self.groups.iter().flatten();
-        let all = steps.flat_map(|step| step.changes.iter().chain([&step.unit]));
+        let all = steps.flat_map(|step| step.changes().iter().chain([&step.unit]));
         all.filter_map(|change| change.content.as_ref()).map(|file| file.digest)
     }
 }
 
 impl Step {
-    fn of(step: &IntendedStep) -> Option<Self> {
-        let unit = &step.unit;
-        Some(Self {
-            deployer: step.deployer.clone(),
-            config_digest: step.config_digest.clone(),
-            unit: UnitChange::of(&unit.path, unit.change, unit.content.as_ref(), unit.previous)?,
-            changes: unit
-                .changes
-                .iter()
-                .map(|change| UnitChange::of(&change.path, change.kind, change.content.as_ref(), change.previous))
-                .collect::<Option<_>>()?,
-            old: step.old.as_ref().map(Value::to_string),
-            staged: step.staged.as_ref().map(Value::to_string),
-        })
+    fn changes(&self) -> &[UnitChange] {
+        self.changes.as_deref().unwrap_or(std::slice::from_ref(&self.unit))
     }
 
-    fn intended(self, stored: &Stored) -> Attempt<IntendedStep> {
+    fn intended(self, deployers: &[Deployer], stored: &Stored) -> Attempt<IntendedStep> {
         let receipt = |json: Option<String>| json.map(|json| serde_json::from_str(&json)).transpose();
-        let changes: Arc<[Change]> = self.changes.into_iter().map(|change| change.change(stored)).collect();
+        let changes: Arc<[Change]> = self.changes().iter().map(|change| change.change(stored)).collect();
         let Change { path, kind, content, previous } = self.unit.change(stored);
         let unit = Unit {
             pickup: String::new(),
@@ -130,9 +172,17 @@ impl Step {
             changes,
             revision: None,
         };
-        let (deployer, config_digest) = (self.deployer, self.config_digest);
+        let deployer = deployers.get(self.deployer);
+        let deployer = deployer.ok_or_else(|| Fault::Unexpected("a deployer is missing".to_owned()))?;
+        let (deployer, config_digest) = (deployer.name.clone(), deployer.config_digest.clone());
         Ok(IntendedStep { deployer, config_digest, unit, old: receipt(self.old)?, staged: receipt(self.staged)? })
     }
+}
+
+/// The receipt as JSON; `None` if it is too long.
+fn small(receipt: Option<&Value>) -> Option<Option<String>> {
+    let json = receipt.map(Value::to_string);
+    json.as_ref().is_none_or(|json| json.len() <= RECEIPT_MAX).then_some(json)
 }
 
 impl UnitChange {
@@ -145,43 +195,68 @@ impl UnitChange {
         Some(Self { path: path.clone(), kind, content, previous })
     }
 
-    fn change(self, stored: &Stored) -> Change {
-        let file = |file: File| Content::File(CapturedFile::stored(file.digest, file.size, file.mode, stored));
-        Change { path: self.path, kind: self.kind, content: self.content.map(file), previous: self.previous }
+    fn change(&self, stored: &Stored) -> Change {
+        let file = |file: &File| Content::File(CapturedFile::stored(file.digest, file.size, file.mode, stored));
+        let (path, content) = (self.path.clone(), self.content.as_ref().map(file));
+        Change { path, kind: self.kind, content, previous: self.previous }
     }
 }
 
 /// Writes the deployment out, if it is brief.
 pub(super) fn write_out(transaction: &Connection, id: DeploymentId) -> Attempt<()> {
-    let Some(brief) = find(transaction, id)? else { return Ok(()) };
+    let Some((brief, state)) = find(transaction, id)? else { return Ok(()) };
     let mut rows = Rows::new(transaction, id)?;
     // Rows do not say where the store is.
     for (number, group) in brief.groups(&Stored::nowhere())?.iter().enumerate() {
-        rows.group(number, group)?;
+        rows.group(number, group, state)?;
     }
-    transaction.prepare_cached("UPDATE deployment SET intent = NULL WHERE id = ?1")?.execute([id.0])?;
+    transaction.prepare_cached("UPDATE deployment SET intent = NULL, state = NULL WHERE id = ?1")?.execute([id.0])?;
     Ok(())
 }
 
-/// The brief of a deployment, if it is brief.
-pub(super) fn find(view: &Connection, id: DeploymentId) -> Attempt<Option<Brief>> {
+/// How far a deployment has come, if it is brief and has so many groups; with its brief, which is `kept` or found.
+pub(super) fn of_groups(
+    view: &Connection,
+    id: DeploymentId,
+    count: usize,
+    kept: Option<Brief>,
+) -> Attempt<Option<(Brief, GroupState)>> {
+    let found = match kept {
+        Some(brief) => state(view, id)?.map(|state| (brief, state)),
+        None => find(view, id)?,
+    };
+    Ok(found.filter(|(brief, _)| brief.len() == count))
+}
+
+/// Notes how far all of a brief deployment has come.
+pub(super) fn advance(transaction: &Connection, id: DeploymentId, state: GroupState) -> Attempt<()> {
+    let mut write = transaction.prepare_cached("UPDATE deployment SET state = ?2 WHERE id = ?1")?;
+    write.execute(params![id.0, state.as_str()])?;
+    Ok(())
+}
+
+/// How far all of a deployment has come, if it is brief.
+pub(super) fn state(view: &Connection, id: DeploymentId) -> Attempt<Option<GroupState>> {
+    let mut find = view.prepare_cached("SELECT state FROM deployment WHERE id = ?1 AND intent IS NOT NULL")?;
+    let state: Option<Option<String>> = find.query_row([id.0], |row| row.get(0)).optional()?;
+    state.map(|word| word.as_deref().map_or(Ok(GroupState::Staged), parse_state)).transpose()
+}
+
+/// The brief of a deployment and how far all of it has come, if it is brief.
+pub(super) fn find(view: &Connection, id: DeploymentId) -> Attempt<Option<(Brief, GroupState)>> {
+    let Some(state) = state(view, id)? else { return Ok(None) };
     let mut find = view.prepare_cached("SELECT intent FROM deployment WHERE id = ?1")?;
-    let json: Option<Option<String>> = find.query_row([id.0], |row| row.get(0)).optional()?;
-    Ok(json.flatten().map(|json| serde_json::from_str(&json)).transpose()?)
+    let brief = find.query_row([id.0], |row| row.get::<_, String>(0))?;
+    Ok(Some((serde_json::from_str(&brief)?, state)))
 }
 
-/// What a brief deployment changes; `None` if it is not brief.
-pub(super) fn changes(view: &Connection, id: i64) -> Attempt<Option<Vec<DeploymentChange>>> {
-    Ok(find(view, DeploymentId(id))?.map(|brief| brief.changes()))
-}
-
-/// The digests of all files that brief deployments are about.
+/// The digests of all files that brief deployments are about which are not over.
 pub(super) fn digests(view: &Connection) -> Attempt<Vec<Digest>> {
     let mut list = view.prepare_cached("SELECT id FROM deployment WHERE finished_at IS NULL AND intent IS NOT NULL")?;
     let ids = list.query_map([], |row| row.get(0).map(DeploymentId))?;
     let mut digests = Vec::new();
     for id in ids {
-        digests.extend(find(view, id?)?.iter().flat_map(Brief::digests));
+        digests.extend(find(view, id?)?.iter().flat_map(|(brief, _)| brief.digests()));
     }
     Ok(digests)
 }

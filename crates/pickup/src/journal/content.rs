@@ -16,14 +16,9 @@ const DIGEST_LENGTH: usize = 32;
 /// One file of a tree in JSON: path, digest, size, mode.
 type FileRow = (UnitPath, Digest, u64, u32);
 
-/// The digest, and for a file its mode in four bytes.
-fn key(content: &Content) -> Vec<u8> {
-    let mut key = content.digest().0.to_vec();
-    match content {
-        Content::File(file) => key.extend(file.mode.to_be_bytes()),
-        Content::Tree(_) => {}
-    }
-    key
+/// A file's digest, its mode in four bytes and its size in eight: all there is to say about it.
+pub(super) fn file_key(digest: &Digest, mode: u32, size: u64) -> Vec<u8> {
+    [&digest.0[..], &mode.to_be_bytes(), &size.to_be_bytes()].concat()
 }
 
 /// Whether it is the key of what is kept in memory.
@@ -40,37 +35,28 @@ pub(super) fn is_key_of(key: &[u8], kept: &Kept) -> bool {
 pub(super) struct Contents<'a> {
     find: CachedStatement<'a>,
     insert: CachedStatement<'a>,
-    /// The key of the one stored last: a change and the step for it have the same content.
-    last: Vec<u8>,
 }
 
 impl<'a> Contents<'a> {
     pub(super) fn new(transaction: &'a Connection) -> Attempt<Self> {
         let find = transaction.prepare_cached("SELECT 1 FROM content WHERE key = ?1")?;
-        let insert =
-            transaction.prepare_cached("INSERT OR IGNORE INTO content (key, size, files) VALUES (?1, ?2, ?3)")?;
-        Ok(Self { find, insert, last: Vec::new() })
+        let insert = transaction.prepare_cached("INSERT INTO content (key, size, files) VALUES (?1, ?2, ?3)")?;
+        Ok(Self { find, insert })
     }
 
-    /// Stores the content and returns its key.
+    /// Stores the content, unless its key says all of it, and returns its key.
     pub(super) fn save(&mut self, content: &Content) -> Attempt<Vec<u8>> {
-        let key = key(content);
-        if key == self.last {
-            return Ok(key);
-        }
         let files = match content {
-            Content::File(_) => None,
-            Content::Tree(files) => {
-                // A large tree is not put into JSON only to be thrown away.
-                if self.find.exists([&key])? {
-                    return Ok(key);
-                }
-                let rows = files.iter().map(|at| (&at.path, at.file.digest, at.file.size, at.file.mode));
-                Some(serde_json::to_string(&rows.collect::<Vec<_>>())?)
-            }
+            Content::File(file) => return Ok(file_key(&file.digest, file.mode, file.size)),
+            Content::Tree(files) => files,
         };
-        self.insert.execute(params![key, content.size().cast_signed(), files])?;
-        self.last.clone_from(&key);
+        let key = content.digest().0.to_vec();
+        // A large tree is not put into JSON only to be thrown away.
+        if !self.find.exists([&key])? {
+            let rows = files.iter().map(|at| (&at.path, at.file.digest, at.file.size, at.file.mode));
+            let rows = serde_json::to_string(&rows.collect::<Vec<_>>())?;
+            self.insert.execute(params![key, content.size().cast_signed(), rows])?;
+        }
         Ok(key)
     }
 }
@@ -83,6 +69,9 @@ pub(super) fn load(row: &Row<'_>, column: usize, stored: &Stored) -> Attempt<Opt
 /// The same, without the place in the content store of a unit that is one file: it follows from the digest.
 pub(super) fn load_kept(row: &Row<'_>, column: usize, stored: &Stored) -> Attempt<Option<Kept>> {
     let Some(key) = row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)? else { return Ok(None) };
+    if let (Some(mode), Some(size)) = (mode_of(key), size_in(key)) {
+        return Ok(Some(Kept::File { digest: digest_of(key)?, size, mode }));
+    }
     let Some(size) = row.get::<_, Option<i64>>(column + 1)? else {
         return Err(Fault::Unexpected("a content is missing".to_owned()));
     };
@@ -102,7 +91,9 @@ pub(super) fn file_digests(row: &Row<'_>, column: usize) -> Attempt<Vec<Digest>>
     if mode_of(key).is_some() {
         return Ok(vec![digest_of(key)?]);
     }
-    Ok(tree_files(&row.get::<_, String>(column + 1)?)?.into_iter().map(|(_, digest, _, _)| digest).collect())
+    // What is missing there, somebody who needs it will notice.
+    let Some(files) = row.get::<_, Option<String>>(column + 1)? else { return Ok(Vec::new()) };
+    Ok(tree_files(&files)?.into_iter().map(|(_, digest, _, _)| digest).collect())
 }
 
 /// The identity of the content under this key, or a bare digest.
@@ -121,6 +112,12 @@ pub(super) fn optional_digest(row: &Row<'_>, column: usize) -> Attempt<Option<Di
 fn mode_of(key: &[u8]) -> Option<u32> {
     let mode = key.get(DIGEST_LENGTH..)?.first_chunk()?;
     Some(u32::from_be_bytes(*mode))
+}
+
+/// The size in a file's key; older ones have none, and a row that tells it.
+fn size_in(key: &[u8]) -> Option<u64> {
+    let size = key.get(DIGEST_LENGTH + size_of::<u32>()..)?.first_chunk()?;
+    Some(u64::from_be_bytes(*size))
 }
 
 fn tree_files(json: &str) -> Attempt<Vec<FileRow>> {

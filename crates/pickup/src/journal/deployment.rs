@@ -1,21 +1,20 @@
 //! What is written while a deployment runs: the intent, each group's records, the end.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
 
-use super::brief::{Brief, write_out};
-use super::content::{Contents, index, path_bytes};
+use super::brief::{self, Brief, write_out};
+use super::commit::Commit;
+use super::content::index;
+use super::rows::Rows;
 use super::state::{GroupState, Record};
 use super::{
-    Attempt, CommittedGroup, DeploymentId, Fault, IntendedGroup, Intent, Journal, JournalWrite, Result, StagedStep,
-    enter_pickup,
+    Attempt, CommittedGroup, DeploymentId, Fault, Intent, Journal, JournalWrite, Result, StagedStep, enter_pickup,
 };
-use crate::change::Change;
 use crate::deploy::OUTPUT_MAX;
-use crate::path::UnitPath;
 
 impl Journal {
     /// One more than the highest generation that the pickup ever used, also by failures.
@@ -39,9 +38,9 @@ impl Journal {
     pub(crate) fn intend(&mut self, intent: &Intent, now: i64) -> Result<DeploymentId> {
         // One that fails may have been written all the same: then the last is not known.
         let last = self.last_generations.remove(&intent.pickup);
+        let brief = Brief::of(intent);
         let id = self.write(JournalWrite::Intend, |transaction| {
             let pickup = enter_pickup(transaction, &intent.pickup)?;
-            let brief = Brief::of(intent);
             transaction
                 .prepare_cached(
                     "INSERT INTO deployment (pickup, generation, origin, revision, started_at, intent)
@@ -61,10 +60,11 @@ impl Journal {
             }
             let mut rows = Rows::new(transaction, id)?;
             for (number, group) in intent.groups.iter().enumerate() {
-                rows.group(number, group)?;
+                rows.group(number, group, if group.is_staged { GroupState::Staged } else { GroupState::Intended })?;
             }
             Ok(id)
         })?;
+        self.brief = brief.map(|brief| (id, brief));
         if let Some(last) = last {
             self.last_generations.insert(intent.pickup.clone(), last.max(intent.generation));
         }
@@ -73,6 +73,7 @@ impl Journal {
 
     /// Records what was staged; every group that is named becomes staged.
     pub(crate) fn staged(&mut self, id: DeploymentId, steps: &[StagedStep]) -> Result<()> {
+        self.brief = None;
         self.write(JournalWrite::Stage, |transaction| {
             write_out(transaction, id)?;
             let groups: BTreeSet<usize> = steps.iter().map(|step| step.group).collect();
@@ -92,17 +93,33 @@ impl Journal {
     /// Records that groups went live: their state, what is live now, and what the generation consists of. Their units
     /// leave the quarantine. For a group that is committed already nothing is written.
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
-        self.write(JournalWrite::Commit, |transaction| {
-            write_out(transaction, id)?;
+        let kept = self.kept(id);
+        let brief = self.write(JournalWrite::Commit, |transaction| {
             let commit = Commit::of(transaction, id, now)?;
-            let numbers = groups.iter().map(|group| group.group).collect();
-            let moved = advance_all(transaction, id, &numbers, Record::Committed, Some(now))?;
-            // Of those that are committed already, later generations may have changed what is live since.
-            commit.live(transaction, groups.iter().filter(|group| moved.contains(&group.group)))?;
-            for run in runs(&moved) {
-                commit.versions(transaction, &run)?;
-            }
-            if !moved.is_empty() {
+            let numbers: BTreeSet<usize> = groups.iter().map(|group| group.group).collect();
+            let brief = brief::of_groups(transaction, id, numbers.len(), kept)?;
+            let is_moved = match &brief {
+                Some((brief, state)) => {
+                    let next = state.next(Record::Committed)?;
+                    let is_moved = next != *state;
+                    if is_moved {
+                        commit.brief(transaction, brief, groups)?;
+                        brief::advance(transaction, id, next)?;
+                    }
+                    is_moved
+                }
+                None => {
+                    write_out(transaction, id)?;
+                    let moved = advance_all(transaction, id, &numbers, Record::Committed, Some(now))?;
+                    // Of those that are committed already, later generations may have changed what is live since.
+                    commit.live(transaction, groups.iter().filter(|group| moved.contains(&group.group)))?;
+                    for run in runs(&moved) {
+                        commit.versions(transaction, &run)?;
+                    }
+                    !moved.is_empty()
+                }
+            };
+            if is_moved {
                 // Beside what a commit changed, single files of a clone may be newer: they have no commit.
                 transaction
                     .prepare_cached(
@@ -117,16 +134,30 @@ impl Journal {
                     .prepare_cached("UPDATE pickup SET committed = max(ifnull(committed, 0), ?2) WHERE id = ?1")?
                     .execute([commit.pickup, commit.generation])?;
             }
-            Ok(())
-        })
+            Ok(brief)
+        })?;
+        self.brief = brief.map(|(brief, _)| (id, brief));
+        Ok(())
     }
 
     /// Records that nothing is left of what only a revert of these groups would have needed.
     pub(crate) fn retired(&mut self, id: DeploymentId, groups: &[usize]) -> Result<()> {
+        let kept = self.kept(id);
         self.write(JournalWrite::Retire, |transaction| {
-            write_out(transaction, id)?;
-            advance_all(transaction, id, &groups.iter().copied().collect(), Record::Retired, None).map(drop)
+            let groups: BTreeSet<usize> = groups.iter().copied().collect();
+            match brief::of_groups(transaction, id, groups.len(), kept)? {
+                Some((_, state)) => brief::advance(transaction, id, state.next(Record::Retired)?),
+                None => {
+                    write_out(transaction, id)?;
+                    advance_all(transaction, id, &groups, Record::Retired, None).map(drop)
+                }
+            }
         })
+    }
+
+    /// The brief of the deployment, if it was the last that was worked on.
+    fn kept(&mut self, id: DeploymentId) -> Option<Brief> {
+        self.brief.take().filter(|(of, _)| *of == id).map(|(_, brief)| brief)
     }
 
     /// Records that a group failed, and that what was live before is live again.
@@ -138,6 +169,7 @@ impl Journal {
         output: &str,
         now: i64,
     ) -> Result<()> {
+        self.brief = None;
         self.write(JournalWrite::Revert, |transaction| {
             write_out(transaction, id)?;
             // The first cause is the one that counts.
@@ -161,6 +193,7 @@ impl Journal {
         undo_errors: &[String],
         now: i64,
     ) -> Result<()> {
+        self.brief = None;
         self.write(JournalWrite::Stick, |transaction| {
             write_out(transaction, id)?;
             let undo_errors: Vec<&str> = undo_errors.iter().map(|error| bounded(error)).collect();
@@ -177,8 +210,14 @@ impl Journal {
 
     /// Closes a deployment, each group of which is retired, reverted or stuck; closing it again changes nothing.
     pub(crate) fn finish(&mut self, id: DeploymentId, now: i64) -> Result<()> {
+        self.brief = None;
         self.write(JournalWrite::Finish, |transaction| {
-            write_out(transaction, id)?;
+            match brief::state(transaction, id)? {
+                Some(state) if !state.is_final() => {
+                    return Err(Fault::Unexpected(format!("all of it is only {state}")));
+                }
+                Some(_) | None => {}
+            }
             let mut groups =
                 transaction.prepare_cached("SELECT number, state FROM step_group WHERE deployment = ?1")?;
             let mut groups = groups.query([id.0])?;
@@ -202,103 +241,6 @@ impl Journal {
                 .execute([id.0])?;
             if closed == 1 { Ok(()) } else { Err(Fault::NotFound(format!("there is no deployment {}", id.0))) }
         })
-    }
-}
-
-/// Writes the rows of an intent, each statement prepared once.
-pub(super) struct Rows<'a> {
-    id: DeploymentId,
-    group: CachedStatement<'a>,
-    change: CachedStatement<'a>,
-    step: CachedStatement<'a>,
-    contents: Contents<'a>,
-}
-
-impl<'a> Rows<'a> {
-    pub(super) fn new(transaction: &'a Connection, id: DeploymentId) -> Attempt<Self> {
-        Ok(Self {
-            id,
-            group: transaction
-                .prepare_cached("INSERT INTO step_group (deployment, number, state) VALUES (?1, ?2, ?3)")?,
-            change: transaction.prepare_cached(
-                "INSERT INTO change (deployment, in_group, number, path, kind, content, previous)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?,
-            step: transaction.prepare_cached(
-                "INSERT INTO step (deployment, in_group, number, deployer, config_digest, path, kind, content,
-                                   previous, changes, old, staged)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
-            )?,
-            contents: Contents::new(transaction)?,
-        })
-    }
-
-    pub(super) fn group(&mut self, number: usize, group: &IntendedGroup) -> Attempt<()> {
-        let state = if group.is_staged { GroupState::Staged } else { GroupState::Intended };
-        self.group.execute(params![self.id.0, index(number), state.as_str()])?;
-        let mut changes = Changes::default();
-        for (step_number, step) in group.steps.iter().enumerate() {
-            let unit = &step.unit;
-            let mut numbers = Vec::with_capacity(unit.changes.len());
-            for change in unit.changes.iter() {
-                let (change_number, is_new) = changes.enter(change);
-                if is_new {
-                    self.change(number, change_number, change)?;
-                }
-                numbers.push(change_number);
-            }
-            let content = unit.content.as_ref().map(|content| self.contents.save(content)).transpose()?;
-            self.step.execute(params![
-                self.id.0,
-                index(number),
-                index(step_number),
-                step.deployer,
-                step.config_digest,
-                path_bytes(&unit.path),
-                unit.change.as_str(),
-                content,
-                unit.previous.map(|digest| digest.0),
-                serde_json::to_string(&numbers)?,
-                step.old.as_ref().map(Value::to_string),
-                step.staged.as_ref().map(Value::to_string),
-            ])?;
-        }
-        Ok(())
-    }
-
-    fn change(&mut self, group: usize, number: usize, change: &Change) -> Attempt<()> {
-        let content = change.content.as_ref().map(|content| self.contents.save(content)).transpose()?;
-        self.change.execute(params![
-            self.id.0,
-            index(group),
-            index(number),
-            path_bytes(&change.path),
-            change.kind.as_str(),
-            content,
-            change.previous.map(|digest| digest.0),
-        ])?;
-        Ok(())
-    }
-}
-
-/// The changes of one group, numbered: deployers of the same unit share theirs.
-#[derive(Default)]
-struct Changes<'a> {
-    numbers: HashMap<&'a UnitPath, Vec<(usize, &'a Change)>>,
-    count: usize,
-}
-
-impl<'a> Changes<'a> {
-    /// The number of this change, and whether it is new.
-    fn enter(&mut self, change: &'a Change) -> (usize, bool) {
-        let same_path = self.numbers.entry(&change.path).or_default();
-        if let Some((number, _)) = same_path.iter().find(|(_, known)| *known == change) {
-            return (*number, false);
-        }
-        let number = self.count;
-        same_path.push((number, change));
-        self.count += 1;
-        (number, true)
     }
 }
 
@@ -356,85 +298,7 @@ pub(super) fn parse_state(word: &str) -> Attempt<GroupState> {
     GroupState::from_word(word).ok_or_else(|| Fault::Unexpected(format!("{word} is no state of a group")))
 }
 
-/// What one commit writes for each of its groups.
-struct Commit {
-    id: DeploymentId,
-    pickup: i64,
-    generation: i64,
-    now: i64,
-    /// Whether a look into the quarantine is worth its time.
-    is_any_quarantined: bool,
-}
-
-impl Commit {
-    fn of(transaction: &Connection, id: DeploymentId, now: i64) -> Attempt<Self> {
-        let mut find = transaction.prepare_cached("SELECT pickup, generation FROM deployment WHERE id = ?1")?;
-        let found = find.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-        let (pickup, generation) = found.ok_or_else(|| Fault::NotFound(format!("there is no deployment {}", id.0)))?;
-        let mut any = transaction.prepare_cached("SELECT 1 FROM quarantine WHERE pickup = ?1")?;
-        Ok(Self { id, pickup, generation, now, is_any_quarantined: any.exists([pickup])? })
-    }
-
-    /// Writes what is live of each of the groups now.
-    fn live<'a>(&self, transaction: &Connection, groups: impl Iterator<Item = &'a CommittedGroup>) -> Attempt<()> {
-        let mut put = transaction.prepare_cached(
-            "INSERT OR REPLACE INTO live (pickup, deployer, path, config_digest, content, generation, receipt, since)
-             SELECT ?1, deployer, path, config_digest, content, ?2, ?3, ?4
-             FROM step WHERE deployment = ?5 AND in_group = ?6 AND number = ?7",
-        )?;
-        let mut remove = transaction.prepare_cached(
-            "DELETE FROM live WHERE pickup = ?1 AND (deployer, path) =
-                (SELECT deployer, path FROM step WHERE deployment = ?2 AND in_group = ?3 AND number = ?4)",
-        )?;
-        for group in groups {
-            let in_group = index(group.group);
-            for change in &group.live {
-                let step = index(change.step);
-                let written = match &change.receipt {
-                    Some(receipt) => put.execute(params![
-                        self.pickup,
-                        self.generation,
-                        receipt.to_string(),
-                        self.now,
-                        self.id.0,
-                        in_group,
-                        step
-                    ])?,
-                    None => {
-                        remove.execute([self.pickup, self.id.0, in_group, step])?;
-                        // It need not have been live: a revert of an earlier removal may have failed half way.
-                        1
-                    }
-                };
-                expect_step(written, self.id, group.group, change.step)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes what the generation consists of, as far as these groups tell.
-    fn versions(&self, transaction: &Connection, groups: &RangeInclusive<usize>) -> Attempt<()> {
-        let (first, last) = (index(*groups.start()), index(*groups.end()));
-        transaction
-            .prepare_cached(
-                "INSERT OR REPLACE INTO unit_version (pickup, path, generation, content)
-                 SELECT ?1, path, ?2, content FROM change WHERE deployment = ?3 AND in_group BETWEEN ?4 AND ?5",
-            )?
-            .execute([self.pickup, self.generation, self.id.0, first, last])?;
-        if self.is_any_quarantined {
-            // Of the changes, not of the steps: a deployer that takes the pickup as a whole has a step for the root only.
-            transaction
-                .prepare_cached(
-                    "DELETE FROM quarantine WHERE pickup = ?1
-                     AND path IN (SELECT path FROM change WHERE deployment = ?2 AND in_group BETWEEN ?3 AND ?4)",
-                )?
-                .execute([self.pickup, self.id.0, first, last])?;
-        }
-        Ok(())
-    }
-}
-
-fn expect_step(written: usize, id: DeploymentId, group: usize, step: usize) -> Attempt<()> {
+pub(super) fn expect_step(written: usize, id: DeploymentId, group: usize, step: usize) -> Attempt<()> {
     if written == 1 {
         return Ok(());
     }

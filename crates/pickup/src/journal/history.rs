@@ -3,10 +3,11 @@
 use rusqlite::{Connection, params};
 use serde::{Deserialize, Serialize};
 
+use super::brief::{self, Brief};
 use super::content::{index, load_json, load_kind, load_path, optional_digest};
 use super::deployment::parse_state;
 use super::state::GroupState;
-use super::{Attempt, Fault, Journal, Result, brief};
+use super::{Attempt, DeploymentId, Fault, Journal, Result};
 use crate::capture::Digest;
 use crate::change::ChangeKind;
 use crate::path::UnitPath;
@@ -122,17 +123,22 @@ impl Journal {
         self.read(|view| {
             let mut list = view.prepare_cached(
                 "SELECT deployment.id, pickup.name, deployment.generation, deployment.started_at,
-                        deployment.finished_at, deployment.origin, deployment.revision,
-                        deployment.intent IS NOT NULL
+                        deployment.finished_at, deployment.origin, deployment.revision
                  FROM deployment JOIN pickup ON pickup.id = deployment.pickup
                  WHERE ?1 IS NULL OR pickup.name = ?1 ORDER BY deployment.id DESC LIMIT ?2",
             )?;
             let rows = list.query_and_then(params![pickup, index(limit)], |row| {
                 let id: i64 = row.get(0)?;
                 let finished_at: Option<i64> = row.get(4)?;
-                let is_brief = finished_at.is_none() && row.get(7)?;
-                let (changes, changes_total) = if is_brief { brief_changes(view, id)? } else { changes(view, id)? };
-                let outcome = if is_brief { Outcome::Open } else { outcome(view, id, finished_at.is_some())? };
+                let brief = brief::find(view, DeploymentId(id))?;
+                let (changes, changes_total) =
+                    brief.as_ref().map_or_else(|| changes(view, id), |(brief, _)| Ok(first_changes(brief)))?;
+                let outcome = match brief {
+                    // What fails is written out.
+                    Some((_, GroupState::Committed | GroupState::Retired)) => Outcome::Applied,
+                    Some(_) => Outcome::Open,
+                    None => outcome(view, id, finished_at.is_some())?,
+                };
                 Ok(Deployment {
                     pickup: row.get(1)?,
                     generation: row.get::<_, i64>(2)?.cast_unsigned(),
@@ -166,12 +172,12 @@ fn changes(view: &Connection, deployment: i64) -> Attempt<(Vec<DeploymentChange>
     Ok((rows.collect::<Attempt<_>>()?, total.cast_unsigned()))
 }
 
-/// The same of a deployment of which nothing is recorded but what was about to be done.
-fn brief_changes(view: &Connection, deployment: i64) -> Attempt<(Vec<DeploymentChange>, u64)> {
-    let mut changes = brief::changes(view, deployment)?.unwrap_or_default();
+/// The same of a brief one.
+fn first_changes(brief: &Brief) -> (Vec<DeploymentChange>, u64) {
+    let mut changes = brief.changes();
     let total = changes.len() as u64;
     changes.truncate(CHANGES_MAX);
-    Ok((changes, total))
+    (changes, total)
 }
 
 /// What follows from the states of the groups. Once each is decided nothing changes it, whatever is left to clean up.

@@ -9,7 +9,7 @@ use serde_json::Value;
 #[cfg(test)]
 use super::LiveRow;
 use super::content::{self, index, load_json, load_path, path_bytes};
-use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result};
+use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result, WENT_LIVE};
 use crate::change::Content;
 use crate::change::live::Kept;
 use crate::path::UnitPath;
@@ -189,13 +189,12 @@ impl Journal {
     /// When the newest deployment was over of which anything was committed.
     pub(crate) fn last_success(&self, pickup: &str) -> Result<Option<i64>> {
         self.read(|view| {
-            let mut find = view.prepare_cached(
+            let mut find = view.prepare_cached(&format!(
                 "SELECT finished_at FROM deployment
                  WHERE pickup = (SELECT id FROM pickup WHERE name = ?1)
-                   AND EXISTS (SELECT 1 FROM step_group
-                               WHERE step_group.deployment = deployment.id AND state IN ('committed', 'retired'))
-                 ORDER BY generation DESC LIMIT 1",
-            )?;
+                   AND {WENT_LIVE}
+                 ORDER BY generation DESC LIMIT 1"
+            ))?;
             let found: Option<Option<i64>> = find.query_row([pickup], |row| row.get(0)).optional()?;
             Ok(found.flatten())
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
 
-use super::brief::{self, Brief};
+use super::brief;
 use super::content::{self, index, load_json, load_kind, load_path, optional_digest};
 use super::deployment::parse_state;
 use super::{
@@ -58,7 +58,7 @@ impl Journal {
             )?;
             for id in list.query_map([pickup], |row| row.get(0))? {
                 let brief = brief::find(view, DeploymentId(id?))?;
-                names.extend(brief.iter().flat_map(Brief::deployers).map(str::to_owned));
+                names.extend(brief.iter().flat_map(|(brief, _)| brief.deployers()).map(str::to_owned));
             }
             Ok(names)
         })
@@ -124,8 +124,9 @@ fn groups(
     revision: Option<&Arc<Revision>>,
     stored: &Stored,
 ) -> Attempt<Vec<OpenGroup>> {
-    if let Some(brief) = brief::find(view, deployment.id)? {
-        return brief_groups(brief, deployment, revision, &Newer::than(view, deployment)?, stored);
+    if let Some((brief, state)) = brief::find(view, deployment.id)? {
+        let newer = Newer::than(view, deployment)?;
+        return brief_groups(brief.groups(stored)?, state, deployment, revision, &newer);
     }
     let mut list = view.prepare_cached("SELECT state FROM step_group WHERE deployment = ?1 ORDER BY number")?;
     let states = list.query_and_then([deployment.id.0], |row| -> Attempt<_> {
@@ -157,13 +158,13 @@ fn groups(
     Ok(groups)
 }
 
-/// The same of what is brief, all of which is staged.
+/// The same of a brief one, all of which has come so far.
 fn brief_groups(
-    brief: Brief,
+    groups: Vec<IntendedGroup>,
+    state: GroupState,
     deployment: &OpenDeployment,
     revision: Option<&Arc<Revision>>,
     newer: &Newer,
-    stored: &Stored,
 ) -> Attempt<Vec<OpenGroup>> {
     let step = |IntendedStep { deployer, unit, old, staged, .. }| {
         let (pickup, generation, revision) = (deployment.pickup.clone(), deployment.generation, revision.cloned());
@@ -174,9 +175,9 @@ fn brief_groups(
     };
     let group = |group: IntendedGroup| {
         let steps = group.steps.into_iter().map(step).collect();
-        OpenGroup { state: GroupState::Staged, steps }
+        OpenGroup { state, steps }
     };
-    Ok(brief.groups(stored)?.into_iter().map(group).collect())
+    Ok(groups.into_iter().map(group).collect())
 }
 
 fn step(row: &Row<'_>, deployment: &OpenDeployment, changes: Arc<[Change]>, stored: &Stored) -> Attempt<OpenStep> {

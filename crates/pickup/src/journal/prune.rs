@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Attempt, Journal, JournalWrite, Result, brief, content};
+use super::{Attempt, Journal, JournalWrite, Result, WENT_LIVE, brief, content};
 use crate::capture::Digest;
 
 /// The keys of all contents that are needed: by what is live, by any kept generation, by a deployment that is open.
@@ -46,7 +46,10 @@ impl Journal {
     /// The digests of all files, those inside trees too, that the content store must keep.
     pub(crate) fn referenced(&self) -> Result<HashSet<Digest>> {
         self.read(|view| {
-            let mut list = view.prepare_cached(&format!("SELECT key, files FROM content WHERE key IN ({NEEDED})"))?;
+            let mut list = view.prepare_cached(&format!(
+                "SELECT needed.content, content.files FROM ({NEEDED}) AS needed
+                 LEFT JOIN content ON content.key = needed.content"
+            ))?;
             let mut rows = list.query([])?;
             let mut digests = HashSet::new();
             while let Some(row) = rows.next()? {
@@ -87,13 +90,14 @@ fn drop_deployments(transaction: &Connection, pickup: i64, keep_after: i64) -> A
 /// Takes down the commit that was live when the deployments that are about to go were over.
 fn keep_revision(transaction: &Connection, pickup: i64, keep_after: i64) -> Attempt<()> {
     transaction.execute(
-        "UPDATE pickup SET base_revision = ifnull((
+        &format!(
+            "UPDATE pickup SET base_revision = ifnull((
             SELECT revision FROM deployment
             WHERE pickup = ?1 AND finished_at < ?2 AND revision IS NOT NULL AND generation < pickup.committed
-              AND EXISTS (SELECT 1 FROM step_group
-                          WHERE step_group.deployment = deployment.id AND state IN ('committed', 'retired'))
+              AND {WENT_LIVE}
             ORDER BY generation DESC LIMIT 1), base_revision)
-         WHERE id = ?1",
+         WHERE id = ?1"
+        ),
         [pickup, keep_after],
     )?;
     Ok(())

@@ -3,7 +3,7 @@
 use rusqlite::{OptionalExtension, params};
 
 use super::content::load_json;
-use super::{Fault, Followed, Journal, Result};
+use super::{Fault, Followed, Journal, Result, WENT_LIVE};
 use crate::source::git::Revision;
 
 impl Journal {
@@ -29,12 +29,11 @@ impl Journal {
             if generation.cast_signed() < oldest {
                 return Ok(None);
             }
-            let mut newest = view.prepare_cached(
+            let mut newest = view.prepare_cached(&format!(
                 "SELECT revision FROM deployment WHERE pickup = ?1 AND generation <= ?2 AND revision IS NOT NULL
-                    AND EXISTS (SELECT 1 FROM step_group
-                                WHERE step_group.deployment = deployment.id AND state IN ('committed', 'retired'))
-                 ORDER BY generation DESC LIMIT 1",
-            )?;
+                    AND {WENT_LIVE}
+                 ORDER BY generation DESC LIMIT 1"
+            ))?;
             let newest = newest.query_row(params![id, generation.cast_signed()], |row| row.get(0)).optional()?;
             let json: Option<String> = newest.or(base);
             Ok(json.as_deref().map(serde_json::from_str).transpose()?)

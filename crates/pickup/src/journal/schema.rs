@@ -122,7 +122,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) WITHOUT ROWID;
 ",
     "
-    ALTER TABLE deployment ADD COLUMN intent TEXT;    -- JSON; of a small one whose groups are not written out yet
+    ALTER TABLE deployment ADD COLUMN intent TEXT;    -- JSON; of one whose groups are not written out
+",
+    "
+    ALTER TABLE deployment ADD COLUMN state TEXT;     -- of all groups of one that is not written out; NULL: staged
+    -- Those of version 3 read otherwise. Nothing of them is live, and what they were about is deployed again.
+    INSERT INTO step_group (deployment, number, state, cause)
+        SELECT id, 0, 'reverted', 'it was cut off, and found by a newer version' FROM deployment WHERE intent IS NOT NULL;
+    UPDATE deployment SET intent = NULL;
 ",
 ];
 

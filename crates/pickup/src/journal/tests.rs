@@ -72,6 +72,19 @@ fn intent(generation: u64, changes: &[Change]) -> Intent {
     }
 }
 
+/// A unit that failed once with `copy`, for good.
+fn failed(unit: &str) -> Quarantined {
+    Quarantined {
+        unit: path(unit),
+        digest: None,
+        deployer: "copy".to_owned(),
+        attempts: 1,
+        retry_at: None,
+        cause: "no".to_owned(),
+        is_transient: false,
+    }
+}
+
 /// The commit whose id consists of this digit.
 fn revision(digit: char) -> Revision {
     Revision {

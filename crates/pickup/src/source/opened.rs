@@ -4,11 +4,12 @@
     expect(clippy::disallowed_methods, reason = "this is the door to directories that may be exchanged")
 )]
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use super::Fingerprint;
+use super::{Fingerprint, probe};
 use crate::config::Symlinks;
 
 /// A directory, by its inode and not by its name.
@@ -27,6 +28,20 @@ impl Opened {
         use rustix::fs::{CWD, OFlags};
 
         open_at(CWD, path, OFlags::DIRECTORY).map(|directory| Self { directory })
+    }
+
+    /// Opens the directory at `path`; fails where a symlink is on the way, or the kernel cannot tell.
+    pub(crate) fn open_real(path: &Path) -> io::Result<Self> {
+        use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let directory = openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+        Ok(Self { directory: File::from(directory) })
+    }
+
+    /// Opens what is called `name` in the directory for reading, if it is no symlink; never waits, whatever it is.
+    pub(crate) fn read(&self, name: &OsStr) -> io::Result<File> {
+        probe::open_without_symlinks(&self.directory, Path::new(name))
     }
 
     /// The identity of the directory itself: its `ctime` moves with each rename of it, and with each name in it.
@@ -61,6 +76,14 @@ impl Opened {
         } else {
             Err(io::ErrorKind::NotADirectory.into())
         }
+    }
+
+    pub(crate) fn open_real(path: &Path) -> io::Result<Self> {
+        Self::open(path)
+    }
+
+    pub(crate) fn read(&self, name: &OsStr) -> io::Result<File> {
+        probe::open_no_follow(&self.directory.join(name))
     }
 
     pub(crate) fn fingerprint(&self) -> io::Result<Fingerprint> {

@@ -5,6 +5,7 @@ use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
 
+use super::opened::Opened;
 use super::structure;
 use super::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 use crate::config::Symlinks;
@@ -33,11 +34,24 @@ pub(crate) struct Read {
     pub content: Vec<u8>,
 }
 
+/// A regular file that was seen a moment ago.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Glimpse<'a> {
+    /// Its identity, if that was asked for.
+    pub fingerprint: Option<&'a Fingerprint>,
+    /// The directory that it is in, if that is open.
+    pub directory: Option<&'a Opened>,
+    /// Whether the rules took it then.
+    pub is_taken: bool,
+    /// Whether nothing was known of it then.
+    pub is_new: bool,
+}
+
 /// What is known of a name before it is looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Before<'a> {
-    /// What a listing saw there a moment ago: a regular file.
-    pub listed: Option<&'a Fingerprint>,
+    /// What was seen there a moment ago.
+    pub glimpse: Option<Glimpse<'a>>,
     /// What was captured there.
     pub known: Option<&'a Fingerprint>,
     /// What was judged there for good, and what it lacks: to find that out may have taken seconds.
@@ -79,14 +93,14 @@ impl Probe {
     ) -> (Sight, Option<Read>) {
         let path = root.join(place.path.as_path());
         let mut last = Sight::Unreadable("it is replaced faster than it can be looked at".into());
-        let mut listed = before.listed.copied();
+        let mut glimpse = before.glimpse;
         for _ in 0..LOOKS_MAX {
-            let opened = match open_regular(root, &path, symlinks, listed.take()) {
+            let opened = match open_regular(root, &path, symlinks, glimpse.take()) {
                 Ok(opened) => opened,
                 Err(sight) => return (sight, None),
             };
             let Some((file, seen)) = opened else { continue };
-            match self.judge(&file, &path, &seen, hint, before) {
+            match self.judge(&file, &path, seen.as_ref(), hint, before) {
                 Ok(Attempt::Seen(sight, content)) => return (sight, content.map(|content| Read { file, content })),
                 Ok(Attempt::Changed(sight)) => last = sight,
                 Ok(Attempt::Replaced) => {}
@@ -96,19 +110,20 @@ impl Probe {
         (last, None)
     }
 
-    /// Judges `file`, which was opened at `path` where `seen` was just before.
+    /// Judges `file`, which was opened at `path` where `seen` was just before, as far as that is known.
     fn judge(
         &self,
         file: &File,
         path: &Path,
-        seen: &Fingerprint,
+        seen: Option<&Fingerprint>,
         hint: Hint,
         Before { known, partial, .. }: Before<'_>,
     ) -> io::Result<Attempt> {
         let metadata = file.metadata()?;
         let before = Fingerprint::of(&metadata);
         let partial = partial.filter(|(judged, _)| **judged == before).map(|(_, why)| why);
-        if (before.dev, before.ino) != (seen.dev, seen.ino) || !metadata.is_file() {
+        let is_other = |seen: &Fingerprint| (before.dev, before.ino) != (seen.dev, seen.ino);
+        if seen.is_some_and(is_other) || !metadata.is_file() {
             return Ok(Attempt::Replaced);
         }
         let writer = self.lease.writer_of(file);
@@ -164,27 +179,33 @@ fn read_whole(mut file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Opens the regular file at `path`, or at the end of a symlink that may be followed, without waiting and without touching
-/// anything else; gives the fingerprint of what was there before the open, which is what was `listed` if anything was.
+/// anything else; gives the fingerprint of what was there before the open, unless a `glimpse` had to do.
 /// `None` if the path changed in between.
 fn open_regular(
     root: &Path,
     path: &Path,
     symlinks: Symlinks,
-    listed: Option<Fingerprint>,
-) -> Result<Option<(File, Fingerprint)>, Sight> {
-    let seen = match listed {
-        Some(listed) => listed,
+    glimpse: Option<Glimpse<'_>>,
+) -> Result<Option<(File, Option<Fingerprint>)>, Sight> {
+    let seen = match glimpse {
+        Some(glimpse) => glimpse.fingerprint.copied(),
         None => {
             let seen = path.symlink_metadata().map_err(|e| gone_or_unreadable(&e))?;
             if seen.is_symlink() {
                 return open_resolved(root, path, symlinks);
             }
             check_regular(&seen)?;
-            Fingerprint::of(&seen)
+            Some(Fingerprint::of(&seen))
         }
     };
-    match open_without_symlinks(path) {
+    let opened = match (glimpse.and_then(|glimpse| glimpse.directory), path.file_name()) {
+        (Some(directory), Some(name)) => directory.read(name),
+        (_, _) => open_real(path),
+    };
+    match opened {
         Ok(file) => Ok(Some((file, seen))),
+        // Another directory may have the name by now.
+        Err(e) if glimpse.is_some() && e.kind() == io::ErrorKind::NotFound => Ok(None),
         // A directory on the way is a symlink, or the file just became one.
         Err(e) if is_loop(&e) => open_resolved(root, path, symlinks),
         Err(e) => Err(gone_or_unreadable(&e)),
@@ -192,15 +213,15 @@ fn open_regular(
 }
 
 /// Opens what `path` leads to through symlinks.
-fn open_resolved(root: &Path, path: &Path, symlinks: Symlinks) -> Result<Option<(File, Fingerprint)>, Sight> {
+fn open_resolved(root: &Path, path: &Path, symlinks: Symlinks) -> Result<Option<(File, Option<Fingerprint>)>, Sight> {
     let target = resolve(root, path, symlinks)?;
     let seen = target.symlink_metadata().map_err(|e| gone_or_unreadable(&e))?;
     if seen.is_symlink() {
         return Ok(None);
     }
     check_regular(&seen)?;
-    match open_without_symlinks(&target) {
-        Ok(file) => Ok(Some((file, Fingerprint::of(&seen)))),
+    match open_real(&target) {
+        Ok(file) => Ok(Some((file, Some(Fingerprint::of(&seen))))),
         Err(e) if is_loop(&e) => Ok(None),
         Err(e) => Err(gone_or_unreadable(&e)),
     }
@@ -269,25 +290,30 @@ fn is_loop(error: &io::Error) -> bool {
 
 /// Opens for reading; no symlink anywhere on the way, where the kernel can promise that.
 #[cfg(target_os = "linux")]
-fn open_without_symlinks(path: &Path) -> io::Result<File> {
-    use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
-    use rustix::io::Errno;
-
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    match openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        Ok(file) => Ok(File::from(file)),
+fn open_real(path: &Path) -> io::Result<File> {
+    match open_without_symlinks(rustix::fs::CWD, path) {
         // An old kernel, or a sandbox that does not know the call: then only the last component is guarded.
-        Err(Errno::NOSYS | Errno::PERM) => open_no_follow(path),
-        Err(e) => Err(e.into()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => open_no_follow(path),
+        opened => opened,
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_without_symlinks(path: &Path) -> io::Result<File> {
+fn open_real(path: &Path) -> io::Result<File> {
     open_no_follow(path)
 }
 
-fn open_no_follow(path: &Path) -> io::Result<File> {
+/// Opens for reading what lies at `path` below `directory`; no symlink anywhere on the way from there.
+#[cfg(target_os = "linux")]
+pub(super) fn open_without_symlinks(directory: impl std::os::fd::AsFd, path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
+    let opened = openat2(directory, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+    Ok(File::from(opened))
+}
+
+pub(super) fn open_no_follow(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
     #[cfg(unix)]

@@ -50,14 +50,14 @@ impl EntryKind {
 pub(crate) struct Entry {
     pub name: OsString,
     pub kind: EntryKind,
-    /// The identity of a regular file, from just after it was listed.
+    /// The identity of a regular file, from just after it was listed, if that was asked for.
     pub fingerprint: Option<Fingerprint>,
 }
 
 impl Entry {
-    fn of(entry: &DirEntry, kind: FileType) -> Self {
+    fn of(entry: &DirEntry, kind: FileType, is_known: bool) -> Self {
         let kind = EntryKind::of(kind);
-        let metadata = if kind == EntryKind::File { entry.metadata().ok() } else { None };
+        let metadata = if kind == EntryKind::File && is_known { entry.metadata().ok() } else { None };
         let fingerprint = metadata.filter(Metadata::is_file).map(|metadata| Fingerprint::of(&metadata));
         Self { name: entry.file_name(), kind, fingerprint }
     }
@@ -72,8 +72,8 @@ pub(crate) struct Listing {
     pub errors: Vec<(PathBuf, io::Error)>,
 }
 
-/// Lists `directory`, and only that one.
-pub(crate) fn list(directory: &Path) -> Listing {
+/// Lists `directory`, and only that one; with the identities of its files where anything of them `is_known`.
+pub(crate) fn list(directory: &Path, is_known: bool) -> Listing {
     let mut listing = Listing::default();
     let names = match directory.read_dir() {
         Ok(names) => names,
@@ -84,7 +84,7 @@ pub(crate) fn list(directory: &Path) -> Listing {
     };
     for entry in names {
         match entry.map_err(|e| (directory.to_owned(), e)).and_then(|entry| match entry.file_type() {
-            Ok(kind) => Ok(Entry::of(&entry, kind)),
+            Ok(kind) => Ok(Entry::of(&entry, kind, is_known)),
             Err(e) => Err((entry.path(), e)),
         }) {
             Ok(entry) => listing.entries.push(entry),
@@ -106,13 +106,17 @@ pub(crate) struct Tree<'a> {
     pub index: usize,
     pub recursive: bool,
     pub symlinks: Symlinks,
+    /// Whether there is anything to compare the identities of its files with: otherwise nobody asks for them.
+    pub is_known: bool,
 }
 
 /// A name that a walk found.
 #[derive(Debug)]
 pub(crate) struct Listed {
     pub path: UnitPath,
-    /// The identity of a regular file, from just after it was listed; a symlink has none.
+    /// Whether it is a regular file, and no symlink to one.
+    pub is_regular: bool,
+    /// The identity of a regular file, from just after it was listed, if that was asked for.
     pub fingerprint: Option<Fingerprint>,
 }
 
@@ -120,14 +124,16 @@ pub(crate) struct Listed {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub name: OsString,
-    /// The identity of a regular file, from just after it was listed; a symlink has none.
+    /// Whether it is a regular file, and no symlink to one.
+    pub is_regular: bool,
+    /// The identity of a regular file, from just after it was listed, if that was asked for.
     pub fingerprint: Option<Fingerprint>,
 }
 
 impl Found {
     /// The same by its path; `directory` is where it was found.
     pub(crate) fn listed(self, directory: &UnitPath) -> Listed {
-        Listed { path: directory.join(self.name), fingerprint: self.fingerprint }
+        Listed { path: directory.join(self.name), is_regular: self.is_regular, fingerprint: self.fingerprint }
     }
 }
 
@@ -174,7 +180,7 @@ pub(crate) fn walk(
     let mut level = vec![start.clone()];
     while !level.is_empty() {
         let mut below = Vec::new();
-        ahead::each_listing(tree.root, &level, on_directories, &mut |directory, listing| {
+        ahead::each_listing(tree, &level, on_directories, &mut |directory, listing| {
             take_in(tree, directory, listing, rules, &mut walked, &mut below, sift);
         });
         level = below;
@@ -227,15 +233,11 @@ fn take_in(
         if !rules.takes_entry(tree.index, &path, is_directory) {
             walked.ignored_count += 1;
         } else if !is_directory {
-            let fingerprint = match entry.kind {
-                EntryKind::File => entry.fingerprint,
-                EntryKind::Symlink => {
-                    walked.links.push(directory.join(&entry.name));
-                    None
-                }
-                EntryKind::Directory | EntryKind::Other => None,
-            };
-            found.push(Found { name: entry.name, fingerprint });
+            if entry.kind == EntryKind::Symlink {
+                walked.links.push(directory.join(&entry.name));
+            }
+            let is_regular = entry.kind == EntryKind::File;
+            found.push(Found { name: entry.name, is_regular, fingerprint: entry.fingerprint });
         } else if tree.recursive {
             let path = directory.join(&entry.name);
             match entry.kind {

@@ -1,7 +1,7 @@
 //! Small contents that were captured a moment ago, one after the other in one file.
 //!
-//! A record is the digest, the length in four bytes, least first, and the content. What a crash leaves is read again: up to
-//! the first record that is not what its digest says.
+//! A record is the digest, the length in four bytes, least first, and the content. Records are written many at a time, before
+//! anybody relies on them. What a crash leaves is read again: up to the first record that is not what its digest says.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -20,6 +20,9 @@ const LENGTH_MAX: u64 = 32 << 20;
 /// How many contents it may hold: each is known in memory, too.
 const COUNT_MAX: usize = 1 << 16;
 
+/// How many bytes may wait for being written with others.
+const UNWRITTEN_MAX: usize = 64 << 10;
+
 const DIGEST_LENGTH: usize = size_of::<Digest>();
 const HEAD_LENGTH: usize = DIGEST_LENGTH + size_of::<u32>();
 
@@ -28,7 +31,9 @@ const HEAD_LENGTH: usize = DIGEST_LENGTH + size_of::<u32>();
 pub(super) struct Recent {
     path: PathBuf,
     file: Option<File>,
-    end: u64,
+    /// How long the file is; what is not written yet begins here.
+    written: u64,
+    unwritten: Vec<u8>,
     places: HashMap<Digest, Place>,
     /// How many were ever added.
     added: u64,
@@ -45,13 +50,20 @@ struct Place {
 impl Recent {
     /// That of the store in `dir`.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let mut recent =
-            Self { path: dir.join(FILE_NAME), file: None, end: 0, places: HashMap::new(), added: 0, is_let_go: false };
+        let mut recent = Self {
+            path: dir.join(FILE_NAME),
+            file: None,
+            written: 0,
+            unwritten: Vec::new(),
+            places: HashMap::new(),
+            added: 0,
+            is_let_go: false,
+        };
         let bytes = read_all(dir)?;
         for (digest, offset, content) in records(&bytes) {
             let length = content.len() as u32;
             recent.places.insert(digest, Place { offset, length });
-            recent.end = offset + u64::from(length);
+            recent.written = offset + u64::from(length);
         }
         if !recent.places.is_empty() {
             recent.file = Some(OpenOptions::new().read(true).write(true).open(&recent.path)?);
@@ -62,7 +74,8 @@ impl Recent {
     /// Takes over what lies in the store in `dir`, which is another one.
     pub(super) fn copy_from(&mut self, dir: &Path) -> io::Result<()> {
         let bytes = read_all(dir)?;
-        records(&bytes).try_for_each(|(digest, _, content)| self.add(&digest, content))
+        records(&bytes).try_for_each(|(digest, _, content)| self.add(&digest, content))?;
+        self.write_out()
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -91,32 +104,65 @@ impl Recent {
 
     /// Whether `content` may be added.
     pub(super) fn has_room(&self, content: &[u8]) -> bool {
-        let end = self.end.saturating_add((HEAD_LENGTH + content.len()) as u64);
-        cfg!(unix) && end <= LENGTH_MAX && self.places.len() < COUNT_MAX
+        let end = self.end().saturating_add((HEAD_LENGTH + content.len()) as u64);
+        cfg!(unix) && !self.is_let_go && end <= LENGTH_MAX && self.places.len() < COUNT_MAX
     }
 
-    /// Adds `content`; if that fails, nothing was added.
+    /// Adds `content`, which may be written later; if this fails, nothing was added.
     pub(super) fn add(&mut self, digest: &Digest, content: &[u8]) -> io::Result<()> {
-        let record = record(digest, content);
-        let end = self.end;
-        write_at(self.file()?, &record, end)?;
-        let place = Place { offset: end + HEAD_LENGTH as u64, length: content.len() as u32 };
-        self.end = place.offset + u64::from(place.length);
+        if self.unwritten.len() + HEAD_LENGTH + content.len() > UNWRITTEN_MAX {
+            self.write_out()?;
+        }
+        let place = Place { offset: self.end() + HEAD_LENGTH as u64, length: content.len() as u32 };
+        self.unwritten.extend_from_slice(&digest.0);
+        self.unwritten.extend_from_slice(&(content.len() as u32).to_le_bytes());
+        self.unwritten.extend_from_slice(content);
         self.places.insert(*digest, place);
         self.added += 1;
         Ok(())
     }
 
-    /// Writes half of what [`add`](Self::add) does, as an error in the middle leaves it.
-    pub(super) fn add_half(&mut self, digest: &Digest, content: &[u8]) -> io::Result<()> {
-        let record = record(digest, content);
-        let end = self.end;
-        write_at(self.file()?, &record[..record.len() / 2], end)
+    /// Writes half of what [`write_out`](Self::write_out) does, as an error in the middle leaves it.
+    pub(super) fn write_half(&mut self) -> io::Result<()> {
+        let half = self.unwritten[..self.unwritten.len() / 2].to_vec();
+        let written = self.written;
+        write_at(self.file()?, &half, written)
+    }
+
+    /// Whether anything waits for being written.
+    pub(super) fn has_unwritten(&self) -> bool {
+        !self.unwritten.is_empty()
+    }
+
+    /// Writes what was added. If that fails, it stays in memory, and is written with what comes next.
+    pub(super) fn write_out(&mut self) -> io::Result<()> {
+        if self.unwritten.is_empty() {
+            return Ok(());
+        }
+        if self.is_let_go {
+            return Err(io::Error::other("another store writes to it by now"));
+        }
+        let (unwritten, written) = (std::mem::take(&mut self.unwritten), self.written);
+        let result = self.file().and_then(|file| write_at(file, &unwritten, written));
+        self.unwritten = unwritten;
+        result?;
+        self.written = self.end();
+        self.unwritten.clear();
+        Ok(())
+    }
+
+    fn end(&self) -> u64 {
+        self.written + self.unwritten.len() as u64
     }
 
     /// The content, if it is here and whole.
     pub(super) fn read(&self, digest: &Digest) -> io::Result<Option<Vec<u8>>> {
-        let (Some(place), Some(file)) = (self.places.get(digest), &self.file) else { return Ok(None) };
+        let Some(place) = self.places.get(digest) else { return Ok(None) };
+        if let Some(start) = place.offset.checked_sub(self.written) {
+            let start = start as usize;
+            return Ok(self.unwritten.get(start..start + place.length as usize).map(<[u8]>::to_vec));
+        }
+        let Some(file) = &self.file else { return Ok(None) };
         let mut content = vec![0; place.length as usize];
         match read_at(file, &mut content, place.offset) {
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
@@ -130,13 +176,14 @@ impl Recent {
         self.places.remove(digest);
         if self.places.is_empty() {
             self.places = HashMap::new();
-            self.end = 0;
+            self.unwritten = Vec::new();
+            self.written = 0;
             // If it stays as it is, it is written over.
             let _ = self.file.as_ref().filter(|_| !self.is_let_go).map(|file| file.set_len(0));
         }
     }
 
-    /// From now on the file is only read: the next store writes to it.
+    /// From now on the file is only read: the next store writes to it. What is not written nobody relied on.
     pub(super) fn let_go(&mut self) {
         self.is_let_go = true;
     }
@@ -162,14 +209,6 @@ fn read_all(dir: &Path) -> io::Result<Vec<u8>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         read => read,
     }
-}
-
-fn record(digest: &Digest, content: &[u8]) -> Vec<u8> {
-    let mut record = Vec::with_capacity(HEAD_LENGTH + content.len());
-    record.extend_from_slice(&digest.0);
-    record.extend_from_slice(&(content.len() as u32).to_le_bytes());
-    record.extend_from_slice(content);
-    record
 }
 
 /// The records that are whole, with the offset of each content.

@@ -149,11 +149,21 @@ impl Shelf {
 
     /// Adds `content` to what was captured a moment ago.
     pub(super) fn add(&self, recent: &mut Recent, digest: &Digest, content: &[u8]) -> Result<()> {
-        let added = self.may(StoreWrite::Create).and_then(|()| match self.may(StoreWrite::Write) {
-            Ok(()) => self.may(StoreWrite::Rename).and_then(|()| recent.add(digest, content)),
-            Err(error) => recent.add_half(digest, content).and(Err(error)),
-        });
+        let steps = [StoreWrite::Create, StoreWrite::Write, StoreWrite::Rename];
+        let added = steps.into_iter().try_for_each(|step| self.may(step)).and_then(|()| recent.add(digest, content));
         added.doing("write", recent.path())
+    }
+
+    /// Writes what was added, and waited for more.
+    pub(super) fn write_out(&self, recent: &mut Recent) -> Result<()> {
+        if !recent.has_unwritten() {
+            return Ok(());
+        }
+        let written = match self.may(StoreWrite::Write) {
+            Ok(()) => recent.write_out(),
+            Err(error) => recent.write_half().and(Err(error)),
+        };
+        written.doing("write", recent.path())
     }
 
     /// Writes `content` into a file of its own. `false` if the name is taken, or this system makes none that we could fill. The

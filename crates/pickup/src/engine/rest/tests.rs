@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::UNSAVED_MAX;
 use crate::config::PickupConfig;
 use crate::engine::testing::{knowing, later};
 
@@ -31,5 +32,23 @@ async fn what_was_captured_is_put_away_when_nothing_is_deployed_and_nobody_wakes
     assert!(pickup.put_away_at > due);
     pickup.put_away_at = due;
     pickup.put_away();
+    assert!(pickup.unsaved.is_empty() && pickup.put_away_at.is_some(), "first the journal is told what was seen");
+    pickup.put_away();
     assert_eq!(pickup.next_deadline(), Some(pickup.next_rescan));
+    assert!(!pickup.shared.store.has_recent());
+}
+
+#[tokio::test]
+async fn the_journal_is_told_after_ten_seconds_although_another_pickup_captures() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().canonicalize().unwrap();
+    fs::create_dir(base.join("in")).unwrap();
+    fs::write(base.join("in/a"), "a").unwrap();
+    let (mut pickup, _aside) = knowing(&base, PickupConfig::new("p", base.join("in")));
+    pickup.unsaved_since = pickup.shared.now().checked_sub(UNSAVED_MAX);
+    // Another pickup captured something since, as it does all the time.
+    pickup.added_before = pickup.shared.store.added() + 1;
+    pickup.put_away_at = Some(pickup.shared.now());
+    pickup.put_away();
+    assert!(pickup.unsaved.is_empty());
 }

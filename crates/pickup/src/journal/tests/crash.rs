@@ -35,15 +35,7 @@ fn scenario(journal: &mut Journal, state_dir: &Path, is_brief: bool) -> Result<(
     journal.reverted(id, 1, "no", "", 2)?;
     journal.stuck(id, 2, "no", &[], 2)?;
     journal.finish(id, 2)?;
-    let failed = Quarantined {
-        unit: path("b"),
-        digest: None,
-        deployer: "copy".to_owned(),
-        attempts: 1,
-        retry_at: None,
-        cause: "no".to_owned(),
-        is_transient: false,
-    };
+    let failed = failed("b");
     journal.quarantine("app", &failed)?;
     journal.hold("app", Some(1))?;
     journal.prune("app", 2)

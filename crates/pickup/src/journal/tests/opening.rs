@@ -34,7 +34,7 @@ fn no_write_but_a_checkpoint_waits_for_the_disk() {
     assert_eq!(pragma("journal_mode").unwrap(), "wal");
     assert_eq!(number("synchronous"), 1);
     assert_eq!(number("busy_timeout"), 5000);
-    assert_eq!(number("user_version"), 3);
+    assert_eq!(number("user_version"), 4);
 }
 
 type Damage = fn(&Path);
@@ -117,7 +117,7 @@ fn two_journals_damaged_in_one_second_are_both_kept() {
 fn a_newer_journal_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    sql(dir.path(), "DROP TABLE live; PRAGMA user_version = 4");
+    sql(dir.path(), "DROP TABLE live; PRAGMA user_version = 5");
     let before = fs::read(dir.path().join("journal.db")).unwrap();
     for error in [Journal::open(dir.path(), None, 0).err(), Journal::open_read_only(dir.path()).err()] {
         let error = error.unwrap();
@@ -125,7 +125,7 @@ fn a_newer_journal_is_refused_and_left_alone() {
         assert_eq!(
             error.to_string(),
             format!(
-                "use journal {}: it has version 4, and this program knows none after 3: run the newer program again, \
+                "use journal {}: it has version 5, and this program knows none after 4: run the newer program again, \
                  or choose another state_dir",
                 dir.path().join("journal.db").display()
             )
@@ -140,13 +140,13 @@ fn an_older_journal_is_brought_up_to_date_step_by_step() {
     assert_eq!(schema::migrate(&mut connection, schema::MIGRATIONS).unwrap(), 0);
     let mut migrations = schema::MIGRATIONS.to_vec();
     migrations.extend(["ALTER TABLE pickup ADD COLUMN one", "ALTER TABLE pickup ADD COLUMN two"]);
-    assert_eq!(schema::migrate(&mut connection, &migrations).unwrap(), 3);
-    assert_eq!(schema::version(&connection).unwrap(), 5);
+    assert_eq!(schema::migrate(&mut connection, &migrations).unwrap(), 4);
+    assert_eq!(schema::version(&connection).unwrap(), 6);
     connection.execute_batch("SELECT one, two FROM pickup").unwrap();
 
     migrations.extend(["ALTER TABLE pickup ADD COLUMN three", "nonsense"]);
     assert!(schema::migrate(&mut connection, &migrations).is_err());
-    assert_eq!(schema::version(&connection).unwrap(), 6, "the step that failed left nothing behind");
+    assert_eq!(schema::version(&connection).unwrap(), 7, "the step that failed left nothing behind");
 }
 
 #[test]

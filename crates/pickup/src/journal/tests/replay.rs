@@ -103,18 +103,19 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
 }
 
 #[test]
-fn whatever_is_recorded_first_of_a_brief_intent_writes_it_out() {
+fn what_does_not_go_live_all_at_once_is_written_out() {
     type Record = fn(&mut Journal, DeploymentId, &Intent);
     let records: [Record; 4] = [
         |journal, id, _| journal.staged(id, &[]).unwrap(),
-        |journal, id, intent| journal.committed(id, &all_committed(intent), 2).unwrap(),
+        |journal, id, intent| journal.committed(id, &all_committed(intent)[..1], 2).unwrap(),
         |journal, id, _| journal.reverted(id, 0, "no", "", 2).unwrap(),
         |journal, id, _| journal.stuck(id, 0, "no", &[], 2).unwrap(),
     ];
     for (number, record) in records.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
         let mut journal = open(dir.path());
-        let intent = staged_before(intent(1, &[change("a", Some(file(dir.path(), "1")))]));
+        let changes = ["a", "b"].map(|at| change(at, Some(file(dir.path(), "1"))));
+        let intent = staged_before(intent(1, &changes));
         let id = journal.intend(&intent, 1).unwrap();
         let written = |journal: &Journal| {
             let sql = "SELECT count(step.number), deployment.intent IS NULL FROM deployment LEFT JOIN step ON step.deployment = id";
@@ -122,18 +123,96 @@ fn whatever_is_recorded_first_of_a_brief_intent_writes_it_out() {
         };
         assert_eq!(written(&journal), (0, false), "record {number}");
         record(&mut journal, id, &intent);
-        assert_eq!(written(&journal), (1, true), "record {number}");
+        assert_eq!(written(&journal), (2, true), "record {number}");
+    }
+}
+
+/// Either by the journal that began it, which still knows it, or by another, which has to read it.
+#[test]
+fn what_goes_live_all_at_once_stays_brief_and_says_the_same() {
+    for is_other in [false, true] {
+        let told = [true, false].map(|is_brief| {
+            let dir = tempfile::tempdir().unwrap();
+            let mut journal = open(dir.path());
+            deploy(&mut journal, &intent(1, &[change("b", Some(file(dir.path(), "0")))]), 1).unwrap();
+            let failed = failed("a");
+            journal.quarantine("app", &failed).unwrap();
+            let changes = [change("a", Some(file(dir.path(), "1"))), change("b", None)];
+            let intent = with_revision(intent(2, &changes), 'b');
+            let intent = if is_brief { staged_before(intent) } else { intent };
+            let id = journal.intend(&intent, 2).unwrap();
+            if !is_brief {
+                journal.staged(id, &all_staged(&intent)).unwrap();
+            }
+            let mut told = Vec::new();
+            let mut tell = |journal: &Journal| {
+                let rows: i64 =
+                    journal.connection.query_row("SELECT count(*) FROM step", [], |row| row.get(0)).unwrap();
+                assert_eq!(rows == 0, is_brief || journal.open_deployments().unwrap().is_empty());
+                let commits = [journal.live_revision("app"), journal.revision_at("app", 2)].map(Result::unwrap);
+                let (live, then) = (journal.live("app").unwrap(), journal.contents_at("app", 2).unwrap());
+                let (history, open) = (journal.history(None, 1).unwrap(), journal.open_deployments().unwrap());
+                let quarantine = journal.quarantined("app").unwrap();
+                let last = journal.last_success("app").unwrap();
+                told.push(format!("{commits:?} {live:?} {then:?} {history:?} {open:?} {quarantine:?} {last:?}"));
+            };
+            tell(&journal);
+            let steps: [fn(&mut Journal, DeploymentId, &Intent); 4] = [
+                |journal, id, intent| journal.committed(id, &all_committed(intent), 3).unwrap(),
+                // A commit that was not heard of is written once more, and changes nothing.
+                |journal, id, intent| journal.committed(id, &all_committed(intent), 9).unwrap(),
+                |journal, id, _| journal.retired(id, &[0, 1]).unwrap(),
+                |journal, id, _| journal.finish(id, 4).unwrap(),
+            ];
+            for step in steps {
+                if is_other {
+                    drop(journal);
+                    journal = open(dir.path());
+                }
+                step(&mut journal, id, &intent);
+                tell(&journal);
+            }
+            journal.prune("app", 5).unwrap();
+            tell(&journal);
+            // Where the store is differs.
+            told.into_iter().map(|told| told.replace(&dir.path().display().to_string(), "")).collect::<Vec<_>>()
+        });
+        assert_eq!(told[0], told[1]);
+        assert!(told[0][1].contains("Applied") && told[0][0].contains("Open"), "{:?}", told[0]);
     }
 }
 
 #[test]
-fn an_intent_that_is_large_or_of_trees_is_written_out_at_once() {
+fn of_a_brief_deployment_that_is_committed_no_group_goes_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
-    let many: Vec<_> = (0..9).map(|at| change(&at.to_string(), Some(file(dir.path(), "1")))).collect();
+    let changes = ["a", "b"].map(|at| change(at, Some(file(dir.path(), "1"))));
+    let intent = staged_before(intent(1, &changes));
+    let id = journal.intend(&intent, 1).unwrap();
+    assert!(journal.retired(id, &[0, 1]).is_err());
+    assert!(journal.finish(id, 1).is_err());
+    journal.committed(id, &all_committed(&intent), 1).unwrap();
+    assert!(journal.reverted(id, 0, "no", "", 2).is_err());
+    // What lingers is told group by group.
+    journal.retired(id, &[0]).unwrap();
+    assert!(journal.finish(id, 2).is_err());
+    let states = journal.open_deployments().unwrap().remove(0).groups.into_iter().map(|group| group.state);
+    assert_eq!(states.collect::<Vec<_>>(), [GroupState::Retired, GroupState::Committed]);
+    journal.retired(id, &[1]).unwrap();
+    journal.finish(id, 2).unwrap();
+    assert_eq!(journal.history(None, 1).unwrap()[0].outcome, Outcome::Applied);
+}
+
+#[test]
+fn an_intent_that_is_large_or_of_trees_or_has_long_receipts_is_written_out_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let many: Vec<_> = (0..1025).map(|at| change(&at.to_string(), Some(file(dir.path(), "1")))).collect();
     let of_tree = [change("a", Some(tree(dir.path(), &[("x", "1"), ("y", "2")])))];
-    for (generation, changes, written) in [(1, &many[..], 9), (2, &of_tree, 1), (3, &many[..8], 0)] {
-        let intent = staged_before(intent(generation, changes));
+    let rows = [(1, &many[..], 1025, ""), (2, &of_tree, 1, ""), (3, &many[..1024], 0, ""), (4, &many[..1], 1, "long")];
+    for (generation, changes, written, receipt) in rows {
+        let mut intent = staged_before(intent(generation, changes));
+        intent.groups[0].steps[0].old = Some(json!(receipt.repeat(16)));
         let id = journal.intend(&intent, 1).unwrap();
         let count = |journal: &Journal| {
             let sql = "SELECT count(*) FROM step WHERE deployment = ?1";
@@ -224,8 +303,9 @@ fn a_file_with_another_mode_is_another_content() {
     for wanted in &changes {
         assert_eq!(contents.get(&wanted.path), wanted.content.as_ref());
     }
-    let stored: i64 = journal.connection.query_row("SELECT count(*) FROM content", [], |row| row.get(0)).unwrap();
-    assert_eq!(stored, 2);
+    let keys = "SELECT count(DISTINCT content) FROM live";
+    let keys: i64 = journal.connection.query_row(keys, [], |row| row.get(0)).unwrap();
+    assert_eq!(keys, 2);
 }
 
 #[test]
@@ -555,4 +635,23 @@ fn a_step_is_superseded_once_its_deployer_went_on_or_its_unit_is_gone() {
     deploy(&mut journal, &intent(3, &next), 0).unwrap();
     assert_eq!(superseded(&journal), [true, true, true, false, false]);
     assert_eq!(journal.open_deployers("app").unwrap().into_iter().collect::<Vec<_>>(), ["copy", "other"]);
+}
+
+#[test]
+fn what_version_3_had_begun_is_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let id = journal.intend(&staged_before(intent(1, &[change("a", None)])), 1).unwrap();
+    let unit = json!({ "path": "a", "kind": "removed", "content": null, "previous": null });
+    let step = json!({ "deployer": "copy", "config_digest": "c", "unit": unit, "changes": [unit], "old": null,
+                       "staged": "{\"staged\":0}" });
+    let old = json!({ "groups": [[step]] }).to_string();
+    journal.connection.execute("UPDATE deployment SET intent = ?1", [old]).unwrap();
+    journal.connection.execute_batch("ALTER TABLE deployment DROP COLUMN state; PRAGMA user_version = 3").unwrap();
+    drop(journal);
+    let mut journal = open(dir.path());
+    assert_eq!(journal.open_deployments().unwrap().len(), 1);
+    journal.finish(id, 2).unwrap();
+    assert!(matches!(journal.history(None, 1).unwrap()[0].outcome, Outcome::RolledBack { .. }));
+    assert_eq!(journal.live("app").unwrap(), []);
 }

@@ -87,10 +87,19 @@ fn a_small_file_that_nobody_writes_to_comes_with_its_bytes() {
 fn what_took_the_place_of_what_was_listed_is_what_is_seen() {
     let case = Case::new();
     let Sight::File { fingerprint: listed, .. } = case.look("a.txt") else { panic!() };
+    let directory = Opened::open_real(&case.root).unwrap();
     let look = || {
         let place = Place { root: 0, path: UnitPath::new("a.txt").unwrap() };
-        let before = Before { listed: Some(&listed), ..Before::default() };
-        case.probe.look(&case.root, &place, Symlinks::Inside, Hint::Scan, before).0
+        let glimpses =
+            [(Some(&listed), None), (None, None), (Some(&listed), Some(&directory)), (None, Some(&directory))];
+        let sights = glimpses.map(|(fingerprint, directory)| {
+            let glimpse = Glimpse { fingerprint, directory, is_taken: true, is_new: false };
+            let before = Before { glimpse: Some(glimpse), ..Before::default() };
+            case.probe.look(&case.root, &place, Symlinks::Inside, Hint::Scan, before).0
+        });
+        let [first, ..] = &sights;
+        assert!(sights.iter().all(|sight| sight == first), "{sights:?}");
+        first.clone()
     };
     assert!(matches!(look(), Sight::File { fingerprint, .. } if fingerprint == listed));
     fs::write(case.root.join("b.txt"), "another").unwrap();
@@ -201,7 +210,7 @@ fn a_file_we_may_not_read_is_unreadable_and_not_gone() {
 fn no_symlink_on_the_way_is_followed_by_the_open_itself() {
     let case = Case::new();
     symlink(&case.outside, case.root.join("dir")).unwrap();
-    let error = open_without_symlinks(&case.root.join("dir/secret")).unwrap_err();
+    let error = open_real(&case.root.join("dir/secret")).unwrap_err();
     assert!(is_loop(&error), "{error}");
 }
 
@@ -231,4 +240,19 @@ fn what_was_judged_to_be_incomplete_is_not_read_again_until_it_changes() {
     assert_eq!(look(), ("as it was judged".to_owned(), false));
     fs::write(case.root.join("a.gz"), "no gzip either").unwrap();
     assert!(look().0.starts_with("gzip: "), "{:?}", look());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_there_is_not_gone_because_its_directory_was_made_anew() {
+    let case = Case::new();
+    let directory = Opened::open_real(&case.root.join("sub")).unwrap();
+    fs::remove_dir_all(case.root.join("sub")).unwrap();
+    fs::create_dir(case.root.join("sub")).unwrap();
+    fs::write(case.root.join("sub/x"), "x").unwrap();
+    let place = Place { root: 0, path: UnitPath::new("sub/x").unwrap() };
+    let glimpse = Glimpse { fingerprint: None, directory: Some(&directory), is_taken: true, is_new: false };
+    let before = Before { glimpse: Some(glimpse), ..Before::default() };
+    let sight = case.probe.look(&case.root, &place, Symlinks::Inside, Hint::Scan, before).0;
+    assert!(matches!(sight, Sight::File { .. }), "{sight:?}");
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
-use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
-use super::{Listing, list};
+use super::{Listing, Tree, list};
 use crate::path::UnitPath;
 
 /// So many directories are watched at once, and then listed; with fewer, nobody is asked for help.
@@ -21,17 +20,18 @@ const WORTH_HELP: usize = 64;
 /// More threads than this wait for each other in the kernel.
 const THREADS_MAX: usize = 4;
 
-/// Lists `directories`, which lie below `root`. `stand_watch` is told of each before it is listed, `take` is given the
+/// Lists `directories` of `tree`. `stand_watch` is told of each before it is listed, `take` is given the
 /// listings in order.
 pub(super) fn each_listing(
-    root: &Path,
+    tree: &Tree<'_>,
     directories: &[UnitPath],
     stand_watch: &mut dyn FnMut(&[UnitPath]),
     take: &mut dyn FnMut(&UnitPath, Listing),
 ) {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let helpers = if directories.len() < WORTH_HELP { 0 } else { processors.min(THREADS_MAX) - 1 };
-    let level = Level { root, directories, progress: Mutex::default(), changed: Condvar::new() };
+    // To ask for the processors takes as long as to list a small directory.
+    let processors = || std::thread::available_parallelism().map_or(1, NonZero::get);
+    let helpers = if directories.len() < WORTH_HELP { 0 } else { processors().min(THREADS_MAX) - 1 };
+    let level = Level { tree, directories, progress: Mutex::default(), changed: Condvar::new() };
     std::thread::scope(|scope| {
         // However this ends, nobody waits for more.
         let _end = End(&level);
@@ -54,7 +54,7 @@ pub(super) fn each_listing(
 
 /// The directories of one level.
 struct Level<'a> {
-    root: &'a Path,
+    tree: &'a Tree<'a>,
     directories: &'a [UnitPath],
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -114,7 +114,7 @@ impl<'a> Level<'a> {
     }
 
     fn list(&self, at: usize) -> Listing {
-        list(&self.root.join(self.directories[at].as_path()))
+        list(&self.tree.root.join(self.directories[at].as_path()), self.tree.is_known)
     }
 
     /// Lists what may be listed, until it is over.

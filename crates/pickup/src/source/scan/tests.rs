@@ -32,13 +32,31 @@ impl Case {
         symlink(to, self.root.join(path)).unwrap();
     }
 
+    /// Whether anything is known makes no difference but for the identities.
     fn walk(&self) -> Walked {
-        self.walk_from("", &mut |_| {})
+        let [known, new] = [true, false].map(|is_known| self.walk_tree("", is_known, &mut |_| {}));
+        let names = |walked: &Walked| {
+            let files = walked.files.iter().map(|file| (file.path.clone(), file.is_regular)).collect::<Vec<_>>();
+            format!("{files:?} {:?} {:?} {:?}", walked.links, walked.directories, walked.unreadable)
+        };
+        assert_eq!(names(&known), names(&new));
+        assert!(known.files.iter().all(|file| file.fingerprint.is_some() == file.is_regular));
+        assert!(new.files.iter().all(|file| file.fingerprint.is_none()));
+        known
     }
 
     fn walk_from(&self, start: &str, on_directories: &mut dyn FnMut(&[UnitPath])) -> Walked {
-        let tree =
-            Tree { root: &self.root, index: 0, recursive: self.config.recursive, symlinks: self.config.symlinks };
+        self.walk_tree(start, true, on_directories)
+    }
+
+    fn walk_tree(&self, start: &str, is_known: bool, on_directories: &mut dyn FnMut(&[UnitPath])) -> Walked {
+        let tree = Tree {
+            root: &self.root,
+            index: 0,
+            recursive: self.config.recursive,
+            symlinks: self.config.symlinks,
+            is_known,
+        };
         let mut rules = Rules::new(&self.config).unwrap();
         walk(&tree, &UnitPath::new(start).unwrap(), &mut rules, on_directories, &mut |_, _| {})
     }
@@ -56,12 +74,12 @@ fn files(walked: &Walked) -> Vec<String> {
 fn a_listing_is_sorted_and_tells_kinds() {
     let case = Case::new(&["b", "a", "d/x"]);
     case.link("nowhere", "c");
-    let listing = list(&case.root);
+    let listing = list(&case.root, true);
     let found: Vec<_> = listing.entries.iter().map(|entry| (entry.name.to_str().unwrap(), entry.kind)).collect();
     use EntryKind::{Directory, File, Symlink};
     assert_eq!(found, [("a", File), ("b", File), ("c", Symlink), ("d", Directory)]);
     assert!(listing.errors.is_empty());
-    assert_eq!(list(&case.root.join("missing")).errors.len(), 1);
+    assert_eq!(list(&case.root.join("missing"), true).errors.len(), 1);
 }
 
 #[test]

@@ -26,7 +26,9 @@ impl Case {
 }
 
 fn put(store: &Store, content: &[u8]) -> CapturedFile {
-    store.put(Path::new("a"), content, 0o644).unwrap()
+    let file = store.put(Path::new("a"), content, 0o644).unwrap();
+    store.write_out().unwrap();
+    file
 }
 
 fn used(store: &Store) -> u64 {
@@ -56,6 +58,47 @@ fn what_is_captured_gets_a_file_of_its_own_when_it_is_put_away() {
     // The file begins anew.
     put(&store, b"next");
     assert_eq!(case.recent().len(), HEAD_LENGTH + 4);
+}
+
+#[test]
+fn many_are_written_at_once_and_can_be_read_before_and_after() {
+    let case = Case::new();
+    let store = case.open();
+    let contents: Vec<Vec<u8>> = (0..40_u8).map(|at| vec![at; usize::from(at) * 200]).collect();
+    let keep = |content: &Vec<u8>| store.put(Path::new("a"), content, 0o644).unwrap();
+    let files: Vec<CapturedFile> = contents.iter().map(keep).collect();
+    let are_whole = || files.iter().zip(&contents).all(|(file, content)| file.read().unwrap() == *content);
+    let written = case.recent().len();
+    assert!((HEAD_LENGTH..=2 * UNWRITTEN_MAX).contains(&written) && are_whole(), "{written}");
+    store.write_out().unwrap();
+    let all: usize = contents.iter().map(|content| HEAD_LENGTH + content.len()).sum();
+    assert!(case.recent().len() == all && are_whole());
+    let named = files.last().unwrap().path().unwrap();
+    assert_eq!(fs::read(named).unwrap(), contents[39]);
+    while store.put_away_some().unwrap() {}
+    assert!(case.recent().is_empty() && are_whole());
+}
+
+#[test]
+fn what_cannot_be_written_stays_in_memory_and_is_written_later() {
+    let case = Case::new();
+    let store = case.open();
+    fs::create_dir(case.dir().join(FILE_NAME)).unwrap();
+    let keep = |content: &[u8]| store.put(Path::new("a"), content, 0o644);
+    let one = keep(b"one").unwrap();
+    assert!(store.write_out().unwrap_err().is_transient());
+    let large = [7; BRIEF_MAX];
+    let kept: Vec<_> = (0..8).map(|at| keep(&[&large[1..], &[at]].concat())).collect();
+    assert!(kept.iter().any(Result::is_err), "there is an end to it");
+    let kept: Vec<CapturedFile> = kept.into_iter().filter_map(Result::ok).collect();
+    assert!(kept.iter().all(|file| file.read().unwrap().len() == BRIEF_MAX));
+    assert_eq!(used(&store), 3 + (kept.len() * BRIEF_MAX) as u64);
+    fs::remove_dir(case.dir().join(FILE_NAME)).unwrap();
+    store.write_out().unwrap();
+    assert_eq!(one.read().unwrap(), b"one");
+    std::mem::forget(store);
+    let again = case.open();
+    assert!(kept.iter().chain([&one]).all(|file| again.contains(&file.digest)));
 }
 
 #[test]
@@ -102,6 +145,7 @@ fn of_what_a_crash_cut_off_the_whole_records_are_left_and_new_ones_follow_them()
             assert!(found[..whole].iter().all(|found| *found), "{cut}");
             let new = Digest(*blake3::hash(b"new").as_bytes());
             recent.add(&new, b"new").unwrap();
+            recent.write_out().unwrap();
             let again = Recent::open(&case.dir()).unwrap();
             assert_eq!(again.read(&new).unwrap().unwrap(), b"new", "{cut}");
             for (digest, content) in digests.iter().zip(contents).take(whole) {
@@ -336,4 +380,17 @@ fn whoever_does_what_at_the_same_time_the_count_is_right() {
     let counted = used(&store);
     drop(store);
     assert_eq!(counted, used(&case.open()));
+}
+
+#[test]
+fn a_store_that_ends_late_writes_over_nothing_of_the_next() {
+    let case = Case::new();
+    let late = case.open();
+    let _waits = late.put(Path::new("a"), b"waits", 0o644).unwrap();
+    let next = case.open();
+    let relied_on = put(&next, b"relied on");
+    drop(late);
+    std::mem::forget(next);
+    let again = case.open();
+    assert!(again.contains(&relied_on.digest), "lost");
 }
