@@ -177,6 +177,8 @@ impl Pickup {
             self.rearm(now, unit);
         }
         self.owed.rearm(now);
+        // The lane has it, and may be past what it was asked for.
+        self.is_rearmed = self.is_busy;
         self.pause_until = None;
         units.len()
     }

@@ -31,6 +31,9 @@ impl Pickup {
         self.is_busy = false;
         let mut in_hand = std::mem::take(&mut self.in_hand);
         self.owed = done.owed;
+        if std::mem::take(&mut self.is_rearmed) {
+            self.owed.rearm(now);
+        }
         let result = match (done.work, done.result) {
             (Work::Recover, result) => result.and_then(|_| self.recovered(now, done.loaded, done.drifted)),
             (Work::Settle, result) => result.map(drop),

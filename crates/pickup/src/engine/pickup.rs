@@ -262,6 +262,8 @@ pub(super) struct Pickup {
     /// What was asked for before it was known what is live, or while the lane was busy; in order.
     pub deferred: Vec<Message>,
     pub owed: Owing,
+    /// Whether all of it is to be tried again once the lane gives it back.
+    pub is_rearmed: bool,
     pub is_busy: bool,
     /// What the lane works on.
     pub in_hand: BTreeSet<UnitPath>,

@@ -413,6 +413,7 @@ impl Parts {
             held: None,
             deferred: Vec::new(),
             owed: Owing::default(),
+            is_rearmed: false,
             is_busy: false,
             in_hand: BTreeSet::new(),
             relook: Relook::default(),

@@ -40,6 +40,7 @@ const FOUND: &[(u64, &str)] = &[
     (99, "a file that was waited for and renamed away held all others back where directories are polled"),
     (102, "a release asked for before recovery was over was refused"),
     (189, "what a crash left staged stayed if staging it once more failed"),
+    (248, "what lingered waited for its next try although somebody had asked for one while the lane was busy"),
     (294, "a rollback that failed half way stayed half way"),
     (360, "a file that could be captured again was waited for although it had been"),
     (527, "what could not be taken back before something newer came was never taken back"),

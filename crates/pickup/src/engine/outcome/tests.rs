@@ -6,7 +6,9 @@ use super::*;
 use crate::config::PickupConfig;
 use crate::engine::aside::Aside;
 use crate::engine::known::Known;
+use crate::engine::owed::Lingering;
 use crate::engine::testing::knowing;
+use crate::journal::Intent;
 use crate::source::Hint;
 
 /// One that knows `a` and `b`, which are old.
@@ -109,4 +111,20 @@ async fn a_touch_that_was_deployed_is_not_deployed_again_after_a_crash() {
     pickup.load_known(|_| true).unwrap();
     pickup.look(pickup.shared.now(), place, Hint::Scan);
     assert!(!pickup.touched.contains(&unit), "deployed twice");
+}
+
+#[tokio::test]
+async fn what_lingers_is_tried_at_once_also_if_that_was_asked_for_during_a_deployment() {
+    let (_directory, mut pickup, _aside) = knowing_two();
+    let now = pickup.shared.now();
+    let (origin, groups) = (Origin::Change, Vec::new());
+    let intent = Intent { pickup: "p".into(), generation: 1, origin, revision: None, groups };
+    let id = pickup.shared.journal().intend(&intent, 0).unwrap();
+    pickup.owed.lingering.push(Lingering::new(id, BTreeSet::new(), now));
+    let owed = std::mem::take(&mut pickup.owed);
+    pickup.is_busy = true;
+    pickup.retry(now, None);
+    let (start, work, result) = (pickup.start, Work::Settle, Ok(Vec::new()));
+    pickup.done(now, Done { start, work, result, live: Vec::new(), owed, loaded: None, drifted: BTreeSet::new() });
+    assert_eq!(pickup.owed.next_try(), Some(now));
 }
