@@ -1,7 +1,7 @@
 //! Whether somebody has a file open for writing, asked of the kernel by a read lease.
 //!
 //! A lease is granted only while nobody has the file open for writing, so taking one and giving it back at once is a
-//! question that costs two microseconds. The trap: a writer that opens the file in between breaks the lease, and the
+//! question that costs two microseconds. While it is kept, whoever opens the file for writing waits: what is read meanwhile is whole. The trap: a writer that opens the file in between breaks the lease, and the
 //! kernel then sends SIGIO to the lease's owner, which is the whole process unless somebody was named before. The default
 //! action of SIGIO is to kill. So each probe first names the thread it runs on, and that thread blocks SIGIO for good.
 
@@ -64,8 +64,18 @@ impl Lease {
     }
 
     /// Asks whether anybody has `file`, opened for reading only, open for writing.
-    #[cfg(target_os = "linux")]
     pub(crate) fn writer_of(&self, file: &File) -> Writer {
+        let writer = self.hold(file);
+        if writer == Writer::Nobody {
+            release(file);
+        }
+        writer
+    }
+
+    /// The same; but where nobody has, whoever wants to now waits until the file is [released](release) or closed, or fails
+    /// if he does not wait. So that has to be soon.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn hold(&self, file: &File) -> Writer {
         use std::os::fd::AsRawFd;
 
         let fd = file.as_raw_fd();
@@ -77,10 +87,7 @@ impl Lease {
             return Writer::Unknown;
         }
         // SAFETY: the descriptor is open, and `F_SETLEASE` takes an integer.
-        let granted = unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::c_int::from(LEASE_READ)) } == 0;
-        if granted {
-            // SAFETY: as above. Should it fail, closing the file gives the lease back.
-            unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::c_int::from(LEASE_NONE)) };
+        if unsafe { libc::fcntl(fd, libc::F_SETLEASE, libc::c_int::from(LEASE_READ)) } == 0 {
             return Writer::Nobody;
         }
         match io::Error::last_os_error().raw_os_error() {
@@ -92,10 +99,37 @@ impl Lease {
 
     /// Nobody can tell.
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn writer_of(&self, _file: &File) -> Writer {
+    pub(crate) fn hold(&self, _file: &File) -> Writer {
         Writer::Unknown
     }
 }
+
+/// Whether nobody opened `file` for writing since it is held.
+#[cfg(target_os = "linux")]
+pub(crate) fn is_held(file: &File) -> bool {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and `F_GETLEASE` takes nothing else.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETLEASE) == libc::c_int::from(LEASE_READ) }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn is_held(_file: &File) -> bool {
+    false
+}
+
+/// Lets go of what is held.
+#[cfg(target_os = "linux")]
+pub(crate) fn release(file: &File) {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: the descriptor is open for as long as `file` is borrowed, and `F_SETLEASE` takes an integer. Should it fail,
+    // closing the file gives the lease back.
+    unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::c_int::from(LEASE_NONE)) };
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn release(_file: &File) {}
 
 // From <asm-generic/fcntl.h>; the libc crate does not have these for every Linux target. `F_RDLCK` and `F_UNLCK` differ
 // in type between targets, hence the casts through these names.

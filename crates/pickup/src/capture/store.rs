@@ -204,7 +204,10 @@ impl Store {
     pub(crate) fn capture_read(&self, absolute: &Path, expected: &Fingerprint, read: &Read) -> Result<Captured> {
         self.check_size(absolute, expected.size)?;
         let digest = self.keep_small(&read.content, absolute)?;
-        if is_racy(expected) && !still(&read.file, expected, absolute)? {
+        if let Some(file) = &read.file
+            && is_racy(expected)
+            && !still(file, expected, absolute)?
+        {
             self.unpin(&digest);
             return Ok(Captured::Moved);
         }

@@ -45,6 +45,8 @@ pub(crate) struct Patience {
 pub(crate) struct Gathering {
     patience: Patience,
     dirty: BTreeMap<UnitPath, Held>,
+    /// How many of them were just captured.
+    captured: usize,
     opened: Option<Instant>,
     moved: Option<Instant>,
     /// When the first and when the last of the removals was noted that wait.
@@ -59,7 +61,7 @@ struct Held {
 
 impl Gathering {
     pub(crate) fn new(patience: Patience) -> Self {
-        Self { patience, dirty: BTreeMap::new(), opened: None, moved: None, removals: None }
+        Self { patience, dirty: BTreeMap::new(), captured: 0, opened: None, moved: None, removals: None }
     }
 
     /// Notes that something about `unit` changed at `now`.
@@ -75,14 +77,16 @@ impl Gathering {
             }
         };
         // A file that comes back during the grace of its removal need not wait for the rest of it.
-        self.dirty.insert(unit, Held { until, noted });
+        let before = self.dirty.insert(unit, Held { until, noted });
+        self.captured += usize::from(noted == Noted::Captured);
+        self.captured -= usize::from(before.is_some_and(|before| before.noted == Noted::Captured));
         self.opened.get_or_insert(now);
         self.moved = Some(now);
     }
 
     /// Takes the units that may go now, or none. `unsettled` says whether a unit has a path that is still written to;
     /// `moving` whether any path at all has. Of those that `is_put` names, at most `puts_max` go; the rest stay for the
-    /// next time, and cost nothing but to be passed over.
+    /// next time, and cost nothing but to be passed over. Where so many were captured, nothing more is waited for.
     pub(crate) fn close(
         &mut self,
         now: Instant,
@@ -95,7 +99,9 @@ impl Gathering {
             && !moving
             && self.dirty.len() == 1
             && self.dirty.values().all(|held| matches!(held.noted, Noted::Complete | Noted::Captured));
-        if !alone && self.batch_deadline().is_none_or(|deadline| deadline > now) {
+        // What goes may have to go with what comes.
+        let is_full = self.captured >= puts_max && self.removals.is_none();
+        if !alone && !is_full && self.batch_deadline().is_none_or(|deadline| deadline > now) {
             return BTreeSet::new();
         }
         if self.patience.is_whole && self.removals_due().is_some_and(|due| due > now) {
@@ -113,7 +119,8 @@ impl Gathering {
             self.dirty.iter().filter(may_go).filter(fits).map(|(unit, _)| unit.clone()).collect();
         if !closed.is_empty() {
             for unit in &closed {
-                self.dirty.remove(unit);
+                let held = self.dirty.remove(unit);
+                self.captured -= usize::from(held.is_some_and(|held| held.noted == Noted::Captured));
             }
             self.opened = (!self.dirty.is_empty()).then_some(now);
             if !self.dirty.values().any(|held| held.noted == Noted::Gone) {
@@ -155,6 +162,7 @@ impl Gathering {
     /// Takes out units that go another way.
     pub(crate) fn take(&mut self, units: &BTreeSet<UnitPath>) {
         self.dirty.retain(|unit, _| !units.contains(unit));
+        self.captured = self.dirty.values().filter(|held| held.noted == Noted::Captured).count();
         if self.dirty.is_empty() {
             self.opened = None;
         }

@@ -135,6 +135,26 @@ fn a_stream_that_never_pauses_is_cut_at_the_cap() {
 }
 
 #[test]
+fn a_batch_that_is_full_waits_for_nothing_but_removals() {
+    let start = Instant::now();
+    let close = |gathering: &mut Gathering, at| gathering.close(ms(start, at), true, |_| false, |_| true, 2);
+    let mut gathering = Gathering::new(PATIENCE);
+    gathering.note(start, path("a"), Noted::Captured);
+    gathering.note(start, path("a"), Noted::Captured);
+    gathering.note(start, path("b"), Noted::Inside);
+    assert!(close(&mut gathering, 0).is_empty(), "one was captured");
+    gathering.note(start, path("c"), Noted::Captured);
+    gathering.note(start, path("d"), Noted::Gone);
+    assert!(close(&mut gathering, 1).is_empty());
+    gathering.take(&[path("d")].into());
+    assert_eq!(close(&mut gathering, 1), [path("a"), path("c")].into());
+    gathering.note(start, path("e"), Noted::Captured);
+    gathering.note(start, path("f"), Noted::Captured);
+    gathering.take(&[path("f")].into());
+    assert!(close(&mut gathering, 2).is_empty());
+}
+
+#[test]
 fn one_unfinished_unit_never_holds_back_the_others() {
     let start = Instant::now();
     let mut gathering = Gathering::new(PATIENCE);

@@ -16,8 +16,8 @@ use crate::source::scan::{Found, Listed, Tree, Walked, walk};
 use crate::source::watch::{Failure, Target};
 use crate::source::{Fingerprint, Hint, Place};
 
-/// A listing of so many files was made a moment ago when the last of them is looked at.
-const FRESH_MAX: usize = 1024;
+/// After so many files their directory is opened anew: another may have its name by now.
+const OPENED_MAX: usize = 1024;
 
 /// So many files of a listing may wait until what is known of them is read.
 const HELD_MAX: usize = 1 << 16;
@@ -125,7 +125,6 @@ impl Pickup {
             let hops = links::hops(&real.join(path.as_path()));
             self.links.note(Place { root, path }, hops);
         }
-        let is_fresh = walked.listed_count <= FRESH_MAX;
         let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
         let known_below = self.known.range(top.clone()..).take_while(|(place, _)| is_below(place));
         let is_new = known_below.clone().next().is_none();
@@ -146,7 +145,7 @@ impl Pickup {
         let missing: BTreeSet<Place> = missing.cloned().collect();
         drop(listed);
         // Neighbours follow each other.
-        let mut open: Option<(PathBuf, Option<Opened>)> = None;
+        let mut open: Option<(PathBuf, Option<Opened>, usize)> = None;
         for Listed { path, is_regular, fingerprint: seen } in walked.files {
             let place = Place { root, path };
             let known = if is_new { None } else { self.known.get(&place).copied() };
@@ -161,15 +160,16 @@ impl Pickup {
                 self.unseen.insert(place);
                 continue;
             }
-            if !is_regular || !is_fresh {
+            if !is_regular {
                 self.look(now, place, hint);
                 continue;
             }
             let above = place.path.as_path().parent().unwrap_or(Path::new(""));
-            let (_, directory) = match &mut open {
-                Some(last) if last.0 == above => last,
-                open => open.insert((above.to_owned(), Opened::open_real(&real.join(above)).ok())),
+            let (_, directory, count) = match &mut open {
+                Some(last) if last.0 == above && last.2 < OPENED_MAX => last,
+                open => open.insert((above.to_owned(), Opened::open_real(&real.join(above)).ok(), 0)),
             };
+            *count += 1;
             let glimpse = Glimpse { fingerprint: seen.as_ref(), directory: directory.as_ref(), is_taken: true, is_new };
             self.look_again(now, place, hint, Some(glimpse));
         }

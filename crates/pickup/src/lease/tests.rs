@@ -21,6 +21,28 @@ fn a_writer_is_noticed_until_its_last_close() {
 }
 
 #[test]
+fn a_mapping_that_can_be_written_counts_as_a_writer_until_it_is_unmapped() {
+    use std::os::fd::AsRawFd;
+
+    const LENGTH: usize = 4096;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    fs::write(&path, [0; LENGTH]).unwrap();
+    let writer = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let (protection, fd) = (libc::PROT_READ | libc::PROT_WRITE, writer.as_raw_fd());
+    // SAFETY: a new mapping of a file that is as long, wherever the kernel likes.
+    let mapping = unsafe { libc::mmap(std::ptr::null_mut(), LENGTH, protection, libc::MAP_SHARED, fd, 0) };
+    assert_ne!(mapping, libc::MAP_FAILED);
+    drop(writer);
+    let lease = Lease::on_this_thread().unwrap();
+    let file = File::open(&path).unwrap();
+    assert_eq!(lease.writer_of(&file), Writer::Somebody);
+    // SAFETY: that mapping, which nobody refers to.
+    assert_eq!(unsafe { libc::munmap(mapping, LENGTH) }, 0);
+    assert_eq!(lease.writer_of(&file), Writer::Nobody);
+}
+
+#[test]
 fn readers_do_not_count_as_writers() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a");
@@ -28,6 +50,34 @@ fn readers_do_not_count_as_writers() {
     let _reader = File::open(&path).unwrap();
     let lease = Lease::on_this_thread().unwrap();
     assert_eq!(lease.writer_of(&File::open(&path).unwrap()), Writer::Nobody);
+}
+
+#[test]
+fn who_wants_to_write_what_is_held_waits_and_is_noticed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("a");
+    fs::write(&path, "x").unwrap();
+    let lease = Lease::on_this_thread().unwrap();
+    let file = File::open(&path).unwrap();
+    assert!(!is_held(&file));
+    assert_eq!(lease.hold(&file), Writer::Nobody);
+    assert!(is_held(&file));
+    let is_open = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let _writer = OpenOptions::new().write(true).open(&path).unwrap();
+            is_open.store(true, Ordering::SeqCst);
+        });
+        while is_held(&file) {
+            std::thread::yield_now();
+        }
+        assert!(!is_open.load(Ordering::SeqCst));
+        // The scope ends once he has it.
+        release(&file);
+    });
+    assert_eq!(lease.hold(&file), Writer::Nobody);
+    drop(file);
+    fs::write(&path, "nobody holds what is closed").unwrap();
 }
 
 /// The process of this test would be dead otherwise: a bare probe dies within a few thousand rounds.

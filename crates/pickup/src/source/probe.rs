@@ -9,7 +9,7 @@ use super::opened::Opened;
 use super::structure;
 use super::{Fingerprint, Hint, Place, Shape, Sight, Writer};
 use crate::config::Symlinks;
-use crate::lease::Lease;
+use crate::lease::{self, Lease};
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -29,9 +29,10 @@ pub(crate) struct Probe {
 /// A small file that was read while it was looked at: it is not to be opened and read once more.
 #[derive(Debug)]
 pub(crate) struct Read {
-    pub file: File,
     /// All of it. The file was the same before and after it was read.
     pub content: Vec<u8>,
+    /// The file; `None` if it was held while it was read, and nobody can have changed it.
+    pub file: Option<File>,
 }
 
 /// A regular file that was seen a moment ago.
@@ -60,7 +61,7 @@ pub(crate) struct Before<'a> {
 
 /// What one attempt at a look gave.
 enum Attempt {
-    Seen(Sight, Option<Vec<u8>>),
+    Seen(Sight, Option<Read>),
     /// The content changed while it was judged; what was seen of it.
     Changed(Sight),
     /// Another file took the name.
@@ -100,8 +101,8 @@ impl Probe {
                 Err(sight) => return (sight, None),
             };
             let Some((file, seen)) = opened else { continue };
-            match self.judge(&file, &path, seen.as_ref(), hint, before) {
-                Ok(Attempt::Seen(sight, content)) => return (sight, content.map(|content| Read { file, content })),
+            match self.judge(file, &path, seen.as_ref(), hint, before) {
+                Ok(Attempt::Seen(sight, read)) => return (sight, read),
                 Ok(Attempt::Changed(sight)) => last = sight,
                 Ok(Attempt::Replaced) => {}
                 Err(e) => return (unreadable(&e), None),
@@ -113,12 +114,13 @@ impl Probe {
     /// Judges `file`, which was opened at `path` where `seen` was just before, as far as that is known.
     fn judge(
         &self,
-        file: &File,
+        file: File,
         path: &Path,
         seen: Option<&Fingerprint>,
         hint: Hint,
         Before { known, partial, .. }: Before<'_>,
     ) -> io::Result<Attempt> {
+        let writer = self.lease.hold(&file);
         let metadata = file.metadata()?;
         let before = Fingerprint::of(&metadata);
         let partial = partial.filter(|(judged, _)| **judged == before).map(|(_, why)| why);
@@ -126,36 +128,38 @@ impl Probe {
         if seen.is_some_and(is_other) || !metadata.is_file() {
             return Ok(Attempt::Replaced);
         }
-        let writer = self.lease.writer_of(file);
+        let sight = |fingerprint, writer, shape| Sight::File { fingerprint, hint, writer, shape };
+        let name = path.file_name().filter(|_| known != Some(&before) && partial.is_none());
         let mut content = None;
-        let shape = match (writer, path.file_name(), partial) {
-            (Writer::Nobody | Writer::Unknown, _, Some(why)) => Shape::Partial(why.to_owned()),
-            (Writer::Nobody | Writer::Unknown, Some(name), None) if known != Some(&before) => {
-                // Whoever may still be waited for is not read each time.
-                if writer == Writer::Nobody && before.size <= READ_MAX {
-                    content = read_whole(file, before.size)?;
-                }
-                match &content {
-                    Some(content) => structure::shape_of(&mut Cursor::new(content), name, before.size)?,
-                    None => structure::shape(file, name, before.size)?,
+        if writer == Writer::Nobody {
+            // Whoever may still be waited for is not read each time.
+            if name.is_some() && before.size <= READ_MAX {
+                content = read_whole(&file, before.size)?;
+                if let (Some(name), Some(content)) = (name, content.take_if(|_| lease::is_held(&file))) {
+                    // Whoever waits to write need not wait for the rest.
+                    drop(file);
+                    let shape = structure::shape_of(&mut Cursor::new(&content), name, before.size)?;
+                    return Ok(Attempt::Seen(sight(before, writer, shape), Some(Read { content, file: None })));
                 }
             }
+            lease::release(&file);
+        }
+        let shape = match (writer, name, partial) {
+            (Writer::Nobody | Writer::Unknown, _, Some(why)) => Shape::Partial(why.to_owned()),
+            (Writer::Nobody | Writer::Unknown, Some(name), None) => match &content {
+                Some(content) => structure::shape_of(&mut Cursor::new(content), name, before.size)?,
+                None => structure::shape(&file, name, before.size)?,
+            },
             (Writer::Nobody | Writer::Unknown | Writer::Somebody, _, _) => Shape::Whole,
         };
         let after = Fingerprint::of(&file.metadata()?);
         if (after.size, after.mtime) == (before.size, before.mtime) {
-            Ok(Attempt::Seen(
-                Sight::File { fingerprint: after, hint, writer, shape },
-                content.filter(|_| after == before),
-            ))
+            let content = content.filter(|_| after == before);
+            let read = content.map(|content| Read { content, file: Some(file) });
+            Ok(Attempt::Seen(sight(after, writer, shape), read))
         } else {
             // What was judged is not what is there, and whoever changed it may not be done.
-            Ok(Attempt::Changed(Sight::File {
-                fingerprint: after,
-                hint,
-                writer: Writer::Somebody,
-                shape: Shape::Whole,
-            }))
+            Ok(Attempt::Changed(sight(after, Writer::Somebody, Shape::Whole)))
         }
     }
 }

@@ -146,8 +146,6 @@ pub(crate) struct Walked {
     /// All that the rules take and that is no directory: files, but also what only a probe can refuse with a reason; less
     /// what was sifted out.
     pub files: Vec<Listed>,
-    /// How many there were before that.
-    pub listed_count: usize,
     /// Those of `files` that are symlinks.
     pub links: Vec<UnitPath>,
     /// The directories that were listed to their end, the first one included.
@@ -246,7 +244,6 @@ fn take_in(
             }
         }
     }
-    walked.listed_count += found.len();
     sift(directory, &mut found);
     walked.files.extend(found.into_iter().map(|found| found.listed(directory)));
     if is_listed {

@@ -102,7 +102,7 @@ fn the_same_bytes_are_stored_once() {
 fn what_was_read_already_is_stored_unless_the_file_changed_since() {
     let case = Case::new(1 << 30);
     let path = case.file("a", b"one");
-    let read = Read { file: File::open(&path).unwrap(), content: b"one".to_vec() };
+    let read = Read { content: b"one".to_vec(), file: Some(File::open(&path).unwrap()) };
     let seen = Fingerprint::of(&fs::metadata(&path).unwrap());
     let Captured::File(file) = case.store.capture_read(&path, &seen, &read).unwrap() else { panic!() };
     assert_eq!((file.read().unwrap(), file.digest), (b"one".to_vec(), digest(b"one")));

@@ -70,7 +70,11 @@ fn a_small_file_that_nobody_writes_to_comes_with_its_bytes() {
         let before = Before { known, ..Before::default() };
         let (sight, read) = case.probe.look(&case.root, &place(path), Symlinks::Inside, Hint::Scan, before);
         let Sight::File { fingerprint, .. } = sight else { panic!("{sight:?}") };
-        (fingerprint, read.map(|read| read.content))
+        let content_of = |read: Read| {
+            assert!(read.file.is_none(), "it was held, and nobody waits any more");
+            read.content
+        };
+        (fingerprint, read.map(content_of))
     };
     let (fingerprint, content) = read("a.txt", None);
     assert_eq!(content.as_deref(), Some(&b"hello"[..]));
