@@ -64,6 +64,19 @@ async fn a_subscriber_from_before_the_start_misses_nothing_and_sees_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_status_counts_what_went_live_before_a_sync_was_asked_for() {
+    let base = tempfile::tempdir().unwrap();
+    std::fs::create_dir(base.path().join("in")).unwrap();
+    std::fs::write(base.path().join("in/a"), "x").unwrap();
+    let (engine, mut events) = started("test", base.path()).await;
+    wait_for(&mut events, is_deployed).await;
+    let report = engine.sync(None, SyncOptions::default()).await.unwrap().remove(0);
+    let status = engine.status(None).await.unwrap().remove(0);
+    assert_eq!((report.deployed, status.deployed), (0, 1));
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn content_that_a_power_failure_tore_is_captured_again() {
     let base = tempfile::tempdir().unwrap();
     std::fs::create_dir(base.path().join("in")).unwrap();

@@ -226,6 +226,7 @@ impl Pickup {
         let deployed =
             EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took, revision };
         self.shared.publish(name, deployed);
+        self.deployed += 1;
         for waiter in &mut self.waiters {
             waiter.report.deployed += 1;
         }

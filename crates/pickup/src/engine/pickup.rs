@@ -243,6 +243,8 @@ pub(super) struct Pickup {
     /// What was acknowledged, by unit.
     pub live: Live,
     pub generation: Option<u64>,
+    /// How many units went live, or were removed, since it runs.
+    pub deployed: u64,
     pub last_success: Option<i64>,
     pub last_error: Option<(i64, String)>,
     /// Units whose file was touched since it was deployed.

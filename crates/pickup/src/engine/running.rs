@@ -400,6 +400,7 @@ impl Parts {
             live_revision: None,
             live,
             generation: None,
+            deployed: 0,
             last_success: None,
             last_error: None,
             touched: BTreeSet::new(),

@@ -77,6 +77,9 @@ pub struct PickupStatus {
     pub files: usize,
     /// Its directories.
     pub roots: Vec<RootStatus>,
+    /// How many units went live, or were removed, since the entry runs.
+    #[serde(default)]
+    pub deployed: u64,
     /// When something went live last, in milliseconds since the Unix epoch.
     pub last_success: Option<i64>,
     /// When something failed last, and what.
@@ -181,6 +184,7 @@ impl PickupStatus {
             units: 0,
             files: 0,
             roots: Vec::new(),
+            deployed: 0,
             last_success: None,
             last_error: None,
             pending: Vec::new(),
@@ -230,6 +234,7 @@ impl Pickup {
             units: self.live.len(),
             files: self.known.len(),
             roots: self.roots.iter().map(root_status).collect(),
+            deployed: self.deployed,
             last_success: self.last_success,
             last_error: self.last_error.clone().map(|(at, cause)| LastError { at, cause }),
             pending: pending.take(NAMED_MAX).collect(),
