@@ -2,11 +2,13 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -294,13 +296,69 @@ impl Drop for Told {
 pub fn watch(arguments: Vec<OsString>) -> Result<()> {
     let [word, directory, state] = <[OsString; 3]>::try_from(arguments).ok().context("which, directory, state")?;
     let library = word.to_str().and_then(Library::from_word).context("no such watcher")?;
-    let report = |path: &Path| {
-        // A line at once, whole: the reader may have gone.
-        let _ = std::io::stdout().lock().write_all(format!("{}\n", path.display()).as_bytes());
-    };
+    let lines = Arc::new(Lines::default());
+    let reported = lines.clone();
+    std::thread::spawn(move || lines.pass_on());
+    let report = move |path: &Path| reported.add(path);
     let _watching = library.start(Path::new(&directory), Path::new(&state), Arc::new(report))?;
     println!("{READY}");
     loop {
         std::thread::park();
+    }
+}
+
+/// How soon after others a line waits for more: to wake the reader for each of thousands costs more than most watchers do.
+const TOGETHER: Duration = Duration::from_millis(1);
+
+/// What is to be printed: a line alone at once, and one of many with the others.
+#[derive(Default)]
+struct Lines {
+    waiting: Mutex<Waiting>,
+    is_any: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    text: String,
+    last: Option<Instant>,
+}
+
+impl Lines {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, path: &Path) {
+        let mut waiting = self.waiting();
+        let is_first = waiting.text.is_empty();
+        // Infallible for a `String`.
+        let _ = writeln!(waiting.text, "{}", path.display());
+        if !is_first {
+            return;
+        }
+        if waiting.last.is_none_or(|last| last.elapsed() > TOGETHER) {
+            waiting.print();
+        } else {
+            self.is_any.notify_one();
+        }
+    }
+
+    /// Prints what waits, for good.
+    fn pass_on(&self) {
+        loop {
+            let is_none = |waiting: &mut Waiting| waiting.text.is_empty();
+            drop(self.is_any.wait_while(self.waiting(), is_none).unwrap_or_else(PoisonError::into_inner));
+            std::thread::sleep(TOGETHER);
+            self.waiting().print();
+        }
+    }
+}
+
+impl Waiting {
+    fn print(&mut self) {
+        // The reader may have gone.
+        let _ = std::io::stdout().lock().write_all(self.text.as_bytes());
+        self.text.clear();
+        self.last = Some(Instant::now());
     }
 }
