@@ -26,12 +26,14 @@ mod lane;
 mod links;
 mod listing;
 mod look;
+mod message;
 mod offline;
 mod outcome;
 mod owed;
 mod pickup;
 mod plan;
 mod planned;
+mod progress;
 mod recover;
 mod rehearse;
 mod relook;
@@ -59,7 +61,7 @@ pub use self::status::{Failed, LastError, Noted, PickupStatus, RemovalsPaused, R
 pub use self::why::{Explanation, Verdict as Why};
 
 use self::follow::Reread;
-use self::pickup::Message;
+use self::message::Message;
 use self::running::Running;
 use self::shared::Shared;
 use crate::config::{Config, Problem, Severity};

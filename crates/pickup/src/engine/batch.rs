@@ -8,7 +8,8 @@ use tokio::sync::oneshot;
 
 use super::known::{AllKnown, Known};
 use super::look::is_unseen;
-use super::pickup::{Message, Paused, Pickup, Root, Work};
+use super::message::{Message, Work};
+use super::pickup::{Paused, Pickup, Root};
 use super::shared::Bound;
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content, TreeFile, compare, doubt};

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::pickup::{Failure, Pickup};
-use super::transaction::Outcome;
+use super::progress::Outcome;
 use crate::capture::Digest;
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content};

@@ -17,7 +17,7 @@ mod take_in;
 
 use self::source::{Following, Source, Wish};
 use super::inbox::Inbox;
-use super::pickup::Message;
+use super::message::Message;
 use super::shared::{Shared, file_name};
 use crate::config::GitUrl;
 use crate::config::{GitConfig, PickupConfig};

@@ -8,9 +8,10 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::known::{self, Reading};
-use super::pickup::{Failure, Message, Pickup};
+use super::message::Message;
+use super::pickup::{Failure, Pickup};
+use super::progress::{GroupResult, Outcome};
 use super::recover::Loaded;
-use super::transaction::{GroupResult, Outcome};
 use crate::capture::Digest;
 use crate::change::gather::Noted;
 use crate::change::{Content, compare};

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::former::let_go;
 use super::inbox::Inbox;
-use super::pickup::{Done, Message, Pickup, Work};
+use super::message::{Done, Message, Work};
+use super::pickup::Pickup;
 use super::recover::{finish_open, load, observe_all};
 use super::transaction::Transaction;
 use crate::capture::Digest;

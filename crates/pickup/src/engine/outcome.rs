@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use super::failures::TRANSIENT_MAX;
 use super::git::import::short;
-use super::pickup::{Done, Message, Pickup, Work};
-use super::transaction::{GroupResult, Outcome, elapsed_ms};
+use super::message::{Done, Message, Work};
+use super::pickup::Pickup;
+use super::progress::{GroupResult, Outcome};
 use crate::change::gather::Noted;
 use crate::change::{Change, ChangeKind, Content};
 use crate::error::{Error, ErrorKind};
@@ -344,6 +345,11 @@ impl Pickup {
     pub(super) fn is_overdue(&self, now: Instant) -> bool {
         self.unsaved_since.is_some_and(|since| now.saturating_duration_since(since) >= UNSAVED_MAX)
     }
+}
+
+/// How long the clock of the engine says since `start`; for log lines.
+fn elapsed_ms(start: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
 }
 
 fn lstat(path: &Path) -> Option<Fingerprint> {

@@ -12,28 +12,21 @@ use globset::GlobSet;
 use tokio::sync::oneshot;
 
 use super::git::commits::Follow;
-use super::git::import::Delivery;
-use super::git::source::Checked;
 use super::inbox::{Inbox, Mail};
 use super::known::{AllKnown, Reading};
 use super::links::Links;
+use super::message::{End, Message};
 use super::owed::Owing;
-use super::planned::{PlanOptions, PlanReport};
-use super::recover::Loaded;
 use super::relook::Relook;
 use super::shared::{Bound, Shared};
-use super::status::{PickupStatus, SyncReport};
-use super::transaction::Outcome;
-use super::why::Explanation;
-use crate::capture::Digest;
+use super::status::SyncReport;
 use crate::change::Content;
 use crate::change::Doubt;
 use crate::change::gather::{Gathering, Patience};
 use crate::change::live::Live;
 use crate::config::{PickupConfig, UnitKind, WatchMode};
 use crate::deploy::{Ending, Scope};
-use crate::error::Result;
-use crate::journal::{Origin, Quarantined};
+use crate::journal::Quarantined;
 use crate::path::UnitPath;
 use crate::settle::Settle;
 use crate::source::Place;
@@ -44,85 +37,6 @@ use crate::source::watch::Subscriber;
 
 /// How long a deployer may take to end what it runs: less than the engine's end may.
 const END_MAX: Duration = Duration::from_secs(15);
-
-/// What others ask of a pickup's thread.
-pub(super) enum Message {
-    /// Compare everything now; the answer comes when all that was there is live, has failed or waits for somebody else.
-    Sync {
-        confirm_removals: bool,
-        reply: oneshot::Sender<SyncReport>,
-        until_final: bool,
-    },
-    /// The lane is free again.
-    Done(Done),
-    /// The remote of the entry was asked.
-    Checked(Checked),
-    /// A commit is in the content store, or could not be brought there.
-    Imported(Delivery),
-    Status(oneshot::Sender<PickupStatus>),
-    /// Say what a `Sync` would do.
-    Plan {
-        options: PlanOptions,
-        reply: oneshot::Sender<Result<PlanReport>>,
-    },
-    Explain(PathBuf, oneshot::Sender<Option<Explanation>>),
-    Rollback {
-        to: Option<u64>,
-        reply: oneshot::Sender<Result<u64>>,
-    },
-    Release(oneshot::Sender<Result<()>>),
-    Retry {
-        unit: Option<PathBuf>,
-        reply: oneshot::Sender<usize>,
-    },
-    /// What was live is not any more, and its deployer gave up on it.
-    Broken {
-        deployer: String,
-        units: Vec<UnitPath>,
-        cause: String,
-    },
-    /// Finish the step in hand and end.
-    Stop(End),
-}
-
-/// Why a pickup ends.
-#[derive(Debug)]
-pub(super) enum End {
-    /// With the engine.
-    Engine,
-    /// Its entry was changed or removed; deployers of these names take over.
-    Entry { successors: Vec<String> },
-}
-
-/// What the lane reports at its end.
-pub(super) struct Done {
-    pub start: u64,
-    pub work: Work,
-    pub result: Result<Vec<Outcome>>,
-    /// What went live although the result is an error.
-    pub live: Vec<Outcome>,
-    pub owed: Owing,
-    /// What recovery read: the records, and what is in the content store, sorted.
-    pub loaded: Option<(Loaded, Vec<Digest>)>,
-    pub drifted: BTreeSet<UnitPath>,
-}
-
-/// What the lane was given.
-#[derive(Debug)]
-pub(super) enum Work {
-    /// Recovery and observation at start.
-    Recover,
-    /// Nothing but to write down what could not be written before.
-    Settle,
-    Deploy {
-        generation: u64,
-        origin: Origin,
-        since: HashMap<UnitPath, Instant>,
-        rollback: Option<oneshot::Sender<Result<u64>>>,
-        /// The commit it comes from, if it comes from one.
-        revision: Option<Arc<Revision>>,
-    },
-}
 
 /// One of the `pickup_from` directories.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::Real;
-use super::pickup::Message;
+use super::message::Message;
 use super::planned::{PlanOptions, PlanReport};
 use super::rehearse::{Rehearsal, cut_off};
 use super::running::{bind, deployers_of, idle};

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::progress::Progress;
 use super::status::Noted;
-use super::transaction::Progress;
 use crate::capture::Digest;
 use crate::change::{Change, ChangeKind, Content};
 use crate::path::UnitPath;

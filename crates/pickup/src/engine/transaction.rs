@@ -4,21 +4,19 @@
 //! fails is taken back in reverse order; what cannot be taken back is `Stuck`, and said so.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::owed::{Lingering, Owed, Owing};
+use super::progress::{GroupResult, Outcome, Progress};
 use super::shared::{Bound, Shared};
-use crate::change::Change;
 use crate::deploy::verify::verify;
 use crate::deploy::{Context, Unit};
 use crate::error::{Error, Result};
 use crate::journal::{
     CommittedGroup, DeploymentId, GroupState, IntendedGroup, IntendedStep, Intent, LiveChange, Origin, StagedStep,
 };
-use crate::path::UnitPath;
 use crate::plan::{Group, Plan, Step};
 
 /// How long commits may gather before they are written: one write for many small groups, a write each for slow ones.
@@ -26,50 +24,6 @@ const COMMIT_INTERVAL: Duration = Duration::from_millis(50);
 
 /// From so many steps on, one sync of a whole file system is cheaper than one for each file.
 const FLUSHED_STEPS: usize = 32;
-
-/// What became of one group.
-#[derive(Debug)]
-pub(super) struct Outcome {
-    pub changes: Arc<[Change]>,
-    pub result: GroupResult,
-}
-
-#[derive(Debug)]
-pub(super) enum GroupResult {
-    /// Live and recorded; the deployers that took it.
-    Applied(Vec<String>),
-    /// Taken back: what was live before is live again.
-    RolledBack { deployer: String, cause: String, output: String, is_transient: bool },
-    /// Not taken back in full. `is_transient` if whatever keeps it from being taken back may pass.
-    Stuck { deployer: String, cause: String, undo_errors: Vec<String>, is_transient: bool },
-    /// No deployer took it.
-    Refused,
-}
-
-/// One group on its way.
-pub(super) struct Progress {
-    pub group: Group,
-    /// The receipts of what is live before, by step.
-    old: Vec<Option<Value>>,
-    staged: Vec<Option<Value>>,
-    live: Vec<Option<Value>>,
-    /// How many steps were begun with activate or remove.
-    begun: usize,
-    pub failure: Option<Failure>,
-    undo_errors: Vec<String>,
-    /// One of them does not pass by itself.
-    is_undo_final: bool,
-    /// What a stage that failed left could not be swept.
-    is_unswept: bool,
-    is_committed: bool,
-}
-
-pub(super) struct Failure {
-    pub deployer: String,
-    pub cause: String,
-    pub output: String,
-    is_transient: bool,
-}
 
 /// Carries out plans of one pickup, one at a time.
 pub(super) struct Transaction<'a> {
@@ -471,66 +425,4 @@ impl<'a> Transaction<'a> {
             self.shared.sweep_scratch(self.pickup, step.unit.generation);
         }
     }
-}
-
-impl Progress {
-    fn new(group: Group, old: Vec<Option<Value>>) -> Self {
-        let none = || vec![None; group.steps.len()];
-        let (staged, live) = (none(), none());
-        let undo_errors = Vec::new();
-        Self {
-            group,
-            old,
-            staged,
-            live,
-            begun: 0,
-            failure: None,
-            undo_errors,
-            is_undo_final: false,
-            is_unswept: false,
-            is_committed: false,
-        }
-    }
-
-    fn units(&self) -> impl Iterator<Item = UnitPath> {
-        self.group.steps.iter().map(|step| step.unit.path.clone())
-    }
-
-    fn fail(&mut self, at: usize, error: &Error, output: String) {
-        let deployer = self.group.steps[at].deployer.clone();
-        let cause = format!("{deployer}: {error}");
-        self.failure = Some(Failure { deployer, cause, output, is_transient: error.is_transient() });
-    }
-
-    fn outcome(self) -> Outcome {
-        let result = match self.failure {
-            None => {
-                let mut deployers: Vec<String> = Vec::new();
-                for step in self.group.steps {
-                    if !deployers.contains(&step.deployer) {
-                        deployers.push(step.deployer);
-                    }
-                }
-                GroupResult::Applied(deployers)
-            }
-            Some(failure) if self.undo_errors.is_empty() => GroupResult::RolledBack {
-                deployer: failure.deployer,
-                cause: failure.cause,
-                output: failure.output,
-                is_transient: failure.is_transient,
-            },
-            Some(failure) => GroupResult::Stuck {
-                deployer: failure.deployer,
-                cause: failure.cause,
-                undo_errors: self.undo_errors,
-                is_transient: !self.is_undo_final,
-            },
-        };
-        Outcome { changes: self.group.changes, result }
-    }
-}
-
-/// How long the clock of the engine says since `start`; for log lines.
-pub(super) fn elapsed_ms(start: Instant, now: Instant) -> u64 {
-    u64::try_from(now.saturating_duration_since(start).as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,13 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::Write;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Barrier};
+use std::time::SystemTime;
 
+use super::intake::IN_MEMORY_MAX;
 use super::*;
+use crate::source::Fingerprint;
+use crate::source::probe::Read;
 
 struct Case {
     directory: tempfile::TempDir,

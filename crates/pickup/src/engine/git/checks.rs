@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::super::pickup::Message;
+use super::super::message::Message;
 use super::super::shared::Shared;
 use super::source::{Checked, Failed, Source};
 use crate::config::GitTransport;

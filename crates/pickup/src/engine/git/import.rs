@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::inbox::Inbox;
-use super::super::pickup::Message;
+use super::super::message::Message;
 use super::super::shared::{Shared, file_name};
 use crate::capture::{CapturedFile, Digest};
 use crate::config::PickupConfig;

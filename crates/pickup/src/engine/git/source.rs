@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::super::inbox::Inbox;
-use super::super::pickup::Message;
+use super::super::message::Message;
 use super::super::shared::Shared;
 use super::checks::{RETRY_INTERVAL, run};
 use crate::config::{GitConfig, PickupConfig};
