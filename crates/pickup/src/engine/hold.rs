@@ -107,6 +107,8 @@ impl Pickup {
                 .collect();
         }
         for unit in left_behind {
+            // Live with some: should it be wanted again, the others need it, although nothing differs.
+            self.touched.insert(unit.clone());
             self.gathering.note(now, unit, Noted::Complete);
         }
         if drifted.contains(&UnitPath::root()) {
