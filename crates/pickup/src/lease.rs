@@ -1,9 +1,10 @@
 //! Whether somebody has a file open for writing, asked of the kernel by a read lease.
 //!
 //! A lease is granted only while nobody has the file open for writing, so taking one and giving it back at once is a
-//! question that costs two microseconds. While it is kept, whoever opens the file for writing waits: what is read meanwhile is whole. The trap: a writer that opens the file in between breaks the lease, and the
-//! kernel then sends SIGIO to the lease's owner, which is the whole process unless somebody was named before. The default
-//! action of SIGIO is to kill. So each probe first names the thread it runs on, and that thread blocks SIGIO for good.
+//! question that costs two microseconds. While it is kept, whoever opens the file for writing waits: what is read
+//! meanwhile is whole. The trap: a writer that opens the file in between breaks the lease, and the kernel then sends SIGIO
+//! to the lease's owner, which is the whole process unless somebody was named before. The default action of SIGIO is to
+//! kill. So each probe first names the thread it runs on, and that thread blocks SIGIO for good.
 
 use std::fs::File;
 use std::io;

@@ -347,7 +347,7 @@ impl Pickup {
 
     /// Whether every deployer takes units one by one.
     pub(super) fn is_by_unit(&self) -> bool {
-        self.deployers.iter().all(|bound| bound.deployer.scope() == Scope::Unit)
+        are_by_unit(&self.deployers)
     }
 
     pub(super) fn patience(config: &PickupConfig, is_by_unit: bool) -> Patience {
@@ -391,6 +391,11 @@ impl Pickup {
     pub(super) fn is_watching(&self) -> bool {
         self.config.watch != WatchMode::Off
     }
+}
+
+/// Whether each of them takes units one by one.
+pub(super) fn are_by_unit(deployers: &[Bound]) -> bool {
+    deployers.iter().all(|bound| bound.deployer.scope() == Scope::Unit)
 }
 
 /// The unit that `path` belongs to where units are of this `kind`.

@@ -17,7 +17,7 @@ use super::known::{AllKnown, Reading};
 use super::links::Links;
 use super::message::{End, Message};
 use super::owed::Owing;
-use super::pickup::{Pickup, Root};
+use super::pickup::{Pickup, Root, are_by_unit};
 use super::relook::Relook;
 use super::shared::{Bound, Shared};
 use super::status::{PickupStatus, State};
@@ -25,10 +25,10 @@ use super::why::Explanation;
 use crate::change::gather::Gathering;
 use crate::change::live::Live;
 use crate::config::{Config, DeployerConfig, GitConfig, PickupConfig, Severity};
+use crate::deploy::Reporter;
 use crate::deploy::build::{Site, build};
 use crate::deploy::dynamic::DynDeployer;
 use crate::deploy::report::Report;
-use crate::deploy::{Reporter, Scope};
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::EventKind;
 use crate::settle::Settle;
@@ -366,15 +366,14 @@ impl Parts {
         let (shared, config, bound, inbox) = (shared.clone(), config.clone(), bound.clone(), inbox.clone());
         let (rules, reopened) = (Rules::new(&config)?, glob_set(&config.settle_patterns)?);
         let now = shared.now();
-        let live = Live::new(shared.store.place());
-        // What a crash left.
-        let put_away_at = shared.store.has_recent().then_some(now);
-        let is_by_unit = bound.iter().all(|bound| bound.deployer.scope() == Scope::Unit);
         Ok(Pickup {
-            gathering: Gathering::new(Pickup::patience(&config, is_by_unit)),
+            gathering: Gathering::new(Pickup::patience(&config, are_by_unit(&bound))),
             settle: Settle::new(config.settle),
             roots: roots(&shared, &config),
             next_rescan: now + config.rescan_interval,
+            live: Live::new(shared.store.place()),
+            // What a crash left.
+            put_away_at: shared.store.has_recent().then_some(now),
             shared,
             config,
             deployers: bound,
@@ -399,7 +398,6 @@ impl Parts {
             follows: BTreeMap::new(),
             sought: BTreeSet::new(),
             live_revision: None,
-            live,
             generation: None,
             deployed: 0,
             last_success: None,
@@ -423,7 +421,6 @@ impl Parts {
             pause_until: None,
             pause: Duration::ZERO,
             next_poll: None,
-            put_away_at,
             added_before: 0,
             waiters: Vec::new(),
             end: None,
