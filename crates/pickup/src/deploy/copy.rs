@@ -298,11 +298,14 @@ impl Work {
     }
 
     fn note_directories(&self, root: &Root, staged: &mut Staged, also: Option<&UnitPath>) {
-        let paths = staged.files.iter().map(|file| &file.path).chain(also);
-        let made = paths.flat_map(|path| self.made.above(root.path(), path));
-        let directories: BTreeSet<_> =
-            made.chain(staged.files.iter().flat_map(StagedFile::missing_directories)).collect();
+        let mut directories = self.made_above(root, staged.files.iter().map(|file| &file.path).chain(also));
+        directories.extend(staged.files.iter().flat_map(StagedFile::missing_directories));
         staged.directories = directories.into_iter().collect();
+    }
+
+    /// Those of the directories above `paths` that are ours, as far as that is known by now.
+    fn made_above<'a>(&self, root: &Root, paths: impl Iterator<Item = &'a UnitPath>) -> BTreeSet<UnitPath> {
+        paths.flat_map(|path| self.made.above(root.path(), path)).collect()
     }
 
     fn activate(&self, staged: Staged, old: Option<Live>, is_flushed: bool, stop: &Stop) -> Result<Live> {
@@ -376,8 +379,7 @@ impl Work {
         };
         paths.extend(former);
         first_error(paths.iter().map(|path| file::sweep(&root, path, &file::tag(unit, path))))?;
-        let made = paths.iter().flat_map(|path| self.made.above(root.path(), path)).collect::<BTreeSet<_>>();
-        root.remove_empty(&made.into_iter().collect::<Vec<_>>(), &self.made)
+        root.remove_empty(&self.made_above(&root, paths.iter()), &self.made)
     }
 
     fn remove(&self, live: &Live, is_flushed: bool) -> Result<()> {
@@ -390,8 +392,12 @@ impl Work {
             file.remove(&root)?;
             self.leaving().remove(&live.into.join(file.path.as_path()));
         }
-        self.sync(&root, is_flushed, live.files.iter().map(|file| &file.path))?;
-        root.remove_empty(&live.directories, &self.made)
+        let paths = || live.files.iter().map(|file| &file.path);
+        self.sync(&root, is_flushed, paths())?;
+        // Another file may have told of a directory since this one went live.
+        let mut directories = self.made_above(&root, paths());
+        directories.extend(live.directories.iter().cloned());
+        root.remove_empty(&directories, &self.made)
     }
 }
 

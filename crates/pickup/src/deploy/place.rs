@@ -237,9 +237,13 @@ impl Root {
         Ok(written)
     }
 
-    /// Removes those of the directories that are empty, and forgets them; the rest stay.
-    pub(crate) fn remove_empty(&self, directories: &[UnitPath], made: &Made) -> Result<()> {
-        for directory in directories.iter().rev().filter(|directory| !directory.is_root()) {
+    /// Removes those of the directories, sorted, that are empty, and forgets them; the rest stay.
+    pub(crate) fn remove_empty<'a>(
+        &self,
+        directories: impl IntoIterator<Item = &'a UnitPath, IntoIter: DoubleEndedIterator>,
+        made: &Made,
+    ) -> Result<()> {
+        for directory in directories.into_iter().rev().filter(|directory| !directory.is_root()) {
             let Some(parent) = self.parent_if_any(directory)? else { continue };
             let mut made = made.0.lock().unwrap_or_else(PoisonError::into_inner);
             let full = self.path.join(directory.as_path());

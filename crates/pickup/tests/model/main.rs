@@ -54,6 +54,7 @@ const FOUND: &[(u64, &str)] = &[
     (5058, "a directory that became a file was refused for good"),
     (5102, "a temporary of `copy` was left behind after a crash"),
     (5480, "what could not be taken back of a directory was in the way of a file of its name"),
+    (20912, "a directory stayed, empty, where one file in it had come while nobody knew that the directory was ours"),
     (23844, "what a rollback took away stayed away where a deployer left out of `deploy_to` still had it"),
 ];
 

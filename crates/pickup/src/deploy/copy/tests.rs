@@ -313,6 +313,19 @@ async fn shared_directories_go_with_the_last_file() {
     assert!(sandbox.listing("into/web").is_empty());
 }
 
+#[tokio::test]
+async fn a_directory_goes_with_its_last_file_although_that_came_when_nobody_knew_whose_it_was() {
+    let sandbox = Sandbox::new();
+    let one = commit(&sandbox, &deployer(&sandbox), &sandbox.file("d/e/one", b"1", 1), None).await;
+    // After a restart, and what was live could not be observed.
+    let copy = deployer(&sandbox);
+    let two = commit(&sandbox, &copy, &sandbox.file("d/e/two", b"2", 2), None).await;
+    copy.remove(&sandbox.cx(), &removed("d/e/one"), &one).await.unwrap();
+    assert_eq!(sandbox.listing("into/web"), ["d/", "d/e/", "d/e/two"]);
+    copy.remove(&sandbox.cx(), &removed("d/e/two"), &two).await.unwrap();
+    assert!(sandbox.listing("into/web").is_empty());
+}
+
 /// A removal and what takes its place, as the engine does them: both are checked and staged before either is done.
 async fn swap(sandbox: &Sandbox, copy: &Copy, gone: (&str, &Live), unit: &Unit) -> Staged {
     let cx = sandbox.cx();
