@@ -31,26 +31,39 @@ pub(crate) fn read(text: &str, surroundings: &Surroundings) -> Result<GitUrl, St
         Some(path) => Ok(path.to_owned()),
         None => Err(format!("`{}` does not lead to a path in UTF-8", shorten(text))),
     };
-    // What else follows `file://` is a host, for which there is a message of its own.
-    let is_path = |rest: &&str| rest.starts_with(['/', '.', '~', '$']);
-    if let Some(path) = without_prefix(text, "file://").filter(is_path) {
+    if let Some(path) = after_file(text) {
         return Ok(GitUrl::new(format!("file://{}", in_full(path)?)));
     }
     let url = GitUrl::new(text);
     url.check()?;
+    if is_path(&url) {
+        return in_full(text).map(GitUrl::new);
+    }
     if text.contains("://") && text.contains(char::is_whitespace) {
         return Err("holds a blank; write `%20`".into());
     }
     if url.ssh_place().is_some_and(|place| place.path.starts_with('-')) {
         return Err("has a path that starts with `-`, which a program would take for an option".into());
     }
-    if text.contains("://") || reach(&url) != Reach::Local { Ok(url) } else { in_full(text).map(GitUrl::new) }
+    Ok(url)
 }
 
 /// The text that [`read`] reads as `url`: nothing in it expands.
 pub(crate) fn write(url: &GitUrl) -> String {
     let text = url.expose();
-    if reach(url) == Reach::Local { text.replace('$', "$$") } else { text.to_owned() }
+    let expands = after_file(text).is_some() || is_path(url);
+    if expands { text.replace('$', "$$") } else { text.to_owned() }
+}
+
+/// The path of a `file://` address in which it is one that may expand. What else follows is a host, for which there is a message
+/// of its own, or none.
+fn after_file(text: &str) -> Option<&str> {
+    without_prefix(text, "file://").filter(|rest| rest.starts_with(['/', '.', '~', '$']))
+}
+
+/// Whether it is a path, and no address of any scheme. A path may have `://` in it.
+fn is_path(url: &GitUrl) -> bool {
+    url.is_local().is_some() && without_prefix(url.expose(), "file://").is_none()
 }
 
 /// How `url`, which [`read`] accepted, is reached.

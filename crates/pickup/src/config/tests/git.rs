@@ -22,13 +22,14 @@ fn git(text: &str) -> GitConfig {
     *parse_well(text).pickups["x"].git.clone().unwrap()
 }
 
-/// What `git_url` becomes, or what is said about it, without the place.
+/// What `git_url` becomes, also when it is written and read once more; or what is said about it, without the place.
 fn address(url: &str) -> String {
     let config = parse(&format!("[hot-deploy.user.x]\ngit_url = '{url}'\n"));
-    match config.pickups.get("x") {
-        Some(pickup) => pickup.git.as_ref().unwrap().url.as_ref().unwrap().expose().to_owned(),
-        None => config.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; "),
+    if config.pickups.is_empty() {
+        return config.problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ");
     }
+    assert_eq!(parse(&config.to_toml()).pickups["x"].git, config.pickups["x"].git);
+    config.pickups["x"].git.as_ref().unwrap().url.as_ref().unwrap().expose().to_owned()
 }
 
 #[test]
@@ -124,6 +125,8 @@ fn addresses_are_urls_or_paths_in_full() {
         "host:/x",
         "[::1]:x",
         "git@[::1]:my site",
+        "https://h/$DIR",
+        "file://localhost/$DIR",
     ] {
         assert_eq!(address(url), url);
     }
@@ -131,6 +134,7 @@ fn addresses_are_urls_or_paths_in_full() {
         ("/srv/x.git/", "/srv/x.git"),
         ("./x", "/base/x"),
         ("x/a:b", "/base/x/a:b"),
+        ("x/(a://b c/$$d/$DIR", "/base/x/(a:/b c/$d/from/variable"),
         ("~/x y", "/home/me/x y"),
         ("$DIR/x", "/from/variable/x"),
         ("file:///srv/x", "file:///srv/x"),
