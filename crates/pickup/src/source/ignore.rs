@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "this is the door to `.pickupignore` files")]
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::OpenOptions;
 use std::io::{ErrorKind as IoErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ mod given;
 #[cfg(test)]
 mod tests;
 
+use builtin::Builtin;
 pub(crate) use given::Former;
 
 /// The name of the files that hold a directory's own rules.
@@ -61,7 +63,7 @@ pub(crate) struct Loaded {
 /// The rules of one entry.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    builtin: Gitignore,
+    builtin: Builtin,
     files: BTreeMap<(usize, UnitPath), RuleFile>,
     key: Gitignore,
     patterns: Patterns,
@@ -104,7 +106,7 @@ impl Rules {
             key.add_line(Some("`ignore` key".into()), rule).map_err(|e| invalid(rule, "ignore", e.to_string()))?;
         }
         Ok(Self {
-            builtin: builtin::list().map_err(|e| invalid("the built-in list", "ignore", e.to_string()))?,
+            builtin: Builtin::new().map_err(|e| invalid("the built-in list", "ignore", e.to_string()))?,
             files: BTreeMap::new(),
             key: key.build().map_err(|e| invalid(&config.ignore.join(", "), "ignore", e.to_string()))?,
             patterns: Patterns::new(&config.patterns, config.unit)
@@ -165,7 +167,13 @@ impl Rules {
     }
 
     /// The same for an entry of a directory that is looked into itself: nothing above it is asked about again.
-    pub(crate) fn takes_entry(&self, root: usize, path: &Path, is_dir: bool) -> bool {
+    pub(crate) fn takes_entry(&self, root: usize, directory: &UnitPath, name: &OsStr, is_dir: bool) -> bool {
+        let asks_for_all = self.recursive && (is_dir || self.patterns.takes_all);
+        if asks_for_all && self.key.is_empty() && self.files.is_empty() && !self.builtin.may_match(name) {
+            // Nobody asks where it lies.
+            return true;
+        }
+        let path = &directory.as_path().join(name);
         !self.is_too_deep(path, is_dir)
             && (is_dir || self.patterns.is_match(path))
             && self.own_rule(root, path, is_dir).is_none()
@@ -211,7 +219,8 @@ impl Rules {
         };
         let from_files = || {
             // Without any such file this costs nothing, with some it costs a look per level.
-            path.ancestors().skip(1).filter(|_| !self.files.is_empty()).find_map(|directory| {
+            let above = (!self.files.is_empty()).then(|| path.ancestors().skip(1));
+            above.into_iter().flatten().find_map(|directory| {
                 let file = self.files.get(&(root, UnitPath::new(directory)?))?;
                 decided(file.rules.matched(path.strip_prefix(directory).ok()?, is_dir))
             })

@@ -219,16 +219,14 @@ fn take_in(
         rules.forget_pickupignore(tree.index, directory);
     }
     let mut found = Vec::with_capacity(listing.entries.len());
-    // One buffer for all of them: paths are made of those only that something has to be done about.
-    let mut path = directory.as_path().join("entry");
+    // Paths are made of those only that something has to be done about.
     for entry in listing.entries {
-        path.set_file_name(&entry.name);
         let is_directory = match entry.kind {
             EntryKind::Directory => true,
-            EntryKind::Symlink => leads_to_directory(tree, &path),
+            EntryKind::Symlink => leads_to_directory(tree, &directory.as_path().join(&entry.name)),
             EntryKind::File | EntryKind::Other => false,
         };
-        if !rules.takes_entry(tree.index, &path, is_directory) {
+        if !rules.takes_entry(tree.index, directory, &entry.name, is_directory) {
             walked.ignored_count += 1;
         } else if !is_directory {
             if entry.kind == EntryKind::Symlink {

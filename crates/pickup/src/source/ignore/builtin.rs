@@ -1,6 +1,10 @@
 //! What nobody means to deploy: temporaries of editors and transfers, version control, our own files.
 
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use std::ffi::OsStr;
+use std::path::Path;
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder, Glob};
 
 /// Where these rules say that they come from.
 pub(super) const NAME: &str = "built-in list";
@@ -72,11 +76,132 @@ const RULES: &[&str] = &[
     ".*.pickup-*",
 ];
 
-/// Compiles the list.
-pub(super) fn list() -> Result<Gitignore, ignore::Error> {
-    let mut builder = GitignoreBuilder::new("");
-    for rule in RULES {
-        builder.add_line(Some(NAME.into()), rule)?;
+/// The compiled list.
+#[derive(Debug)]
+pub(super) struct Builtin {
+    rules: Gitignore,
+    /// How names begin that a rule may speak of, and how others end.
+    starts: Vec<Vec<Bytes>>,
+    ends: Vec<Vec<Bytes>>,
+}
+
+/// The bytes that a rule lets stand at one place of a name: in a list that is as short as most are, that is quicker than a set.
+type Bytes = Vec<u8>;
+
+impl Builtin {
+    /// Compiles the list.
+    pub(super) fn new() -> Result<Self, ignore::Error> {
+        let mut builder = GitignoreBuilder::new("");
+        let (mut starts, mut ends) = (Vec::new(), Vec::new());
+        for rule in RULES {
+            builder.add_line(Some(NAME.into()), rule)?;
+            match edges(rule) {
+                (start, end) if start.is_empty() => ends.push(end),
+                (start, _) => starts.push(start),
+            }
+        }
+        Ok(Self { rules: builder.build()?, starts, ends })
     }
-    builder.build()
+
+    /// The rule that decides about `path`, whatever is above it.
+    pub(super) fn matched(&self, path: &Path, is_dir: bool) -> Match<&Glob> {
+        match path.file_name() {
+            Some(name) if self.may_match(name) => self.rules.matched(path, is_dir),
+            Some(_) | None => Match::None,
+        }
+    }
+
+    /// Whether any rule may speak of an entry of this name. Most names end before they match any rule, and need no more.
+    pub(super) fn may_match(&self, name: &OsStr) -> bool {
+        let name = name.as_encoded_bytes();
+        let fits = |(place, byte): (&Bytes, &u8)| place.contains(byte);
+        self.starts.iter().any(|start| start.len() <= name.len() && start.iter().zip(name).all(fits))
+            || self.ends.iter().any(|end| end.len() <= name.len() && end.iter().rev().zip(name.iter().rev()).all(fits))
+    }
+}
+
+/// What a name must begin with, and what it must end with, for `rule` to speak of it; as far as the rule has no wildcard there.
+fn edges(rule: &str) -> (Vec<Bytes>, Vec<Bytes>) {
+    let rule = rule.strip_prefix('!').unwrap_or(rule);
+    let mut rest = rule.strip_suffix('/').unwrap_or(rule).bytes();
+    // `None` for a wildcard.
+    let mut places: Vec<Option<Bytes>> = Vec::new();
+    while let Some(byte) = rest.next() {
+        places.push(match byte {
+            b'*' | b'?' => None,
+            b'[' => class(&mut rest),
+            b'\\' => rest.next().map(|literal| vec![literal]),
+            literal => Some(vec![literal]),
+        });
+    }
+    let start = places.iter().cloned().map_while(|place| place).collect();
+    let mut end: Vec<Bytes> = places.into_iter().rev().map_while(|place| place).collect();
+    end.reverse();
+    (start, end)
+}
+
+/// What `[` begins, up to its `]`: no set of this list is negated, or has a bracket in it.
+fn class(rest: &mut impl Iterator<Item = u8>) -> Option<Bytes> {
+    let mut members = Vec::new();
+    let text: Vec<u8> = rest.take_while(|byte| *byte != b']').collect();
+    let mut text = text.as_slice();
+    loop {
+        text = match text {
+            [from, b'-', to, after @ ..] => {
+                members.extend(*from..=*to);
+                after
+            }
+            [one, after @ ..] => {
+                members.push(*one);
+                after
+            }
+            [] => return Some(members),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_says_how_names_begin_or_how_they_end() {
+        let text = |places: Vec<Bytes>| {
+            let place = |place: Bytes| match String::from_utf8(place).unwrap() {
+                one if one.len() == 1 => one,
+                several => format!("[{several}]"),
+            };
+            places.into_iter().map(place).collect::<String>()
+        };
+        let edges = |rule| {
+            let (start, end) = edges(rule);
+            (text(start), text(end))
+        };
+        assert_eq!(edges("*.part"), (String::new(), ".part".into()));
+        assert_eq!(edges("*.sw[opx]"), (String::new(), ".sw[opx]".into()));
+        assert_eq!(edges("!4913/"), ("4913".into(), "4913".into()));
+        assert_eq!(edges("\\#*#"), ("#".into(), "#".into()));
+        assert_eq!(edges("..?*"), ("..".into(), String::new()));
+        assert_eq!(edges("x[a-cz]?"), ("x[abcz]".into(), String::new()));
+    }
+
+    #[test]
+    fn each_rule_says_something() {
+        let list = Builtin::new().unwrap();
+        assert!(list.starts.iter().chain(&list.ends).all(|edge| !edge.is_empty()), "{list:?}");
+    }
+
+    proptest! {
+        /// Names of what rules are made of, so that many come close to one.
+        #[test]
+        fn the_rules_say_nothing_of_a_name_that_needs_no_look(name in "(sed|4913|#|~\\$|\\.|_|[.~#_A-Za-z0-9é-]|tmp|part|sw|pyc|jb){1,9}") {
+            let list = Builtin::new().unwrap();
+            for is_dir in [false, true] {
+                let found = list.rules.matched(Path::new(&name), is_dir);
+                prop_assert!(found.is_none() || list.may_match(name.as_ref()), "{name}: {found:?}");
+            }
+        }
+    }
 }
