@@ -82,7 +82,7 @@ impl Store {
         }
         let mark = Mark::leave(dir)?;
         Ok(Self {
-            shelf: Arc::new(Shelf::open(dir, mark.is_masked())?),
+            shelf: Shelf::open(dir, mark.is_masked())?,
             max,
             next_temp: AtomicU64::new(0),
             collecting: Mutex::default(),

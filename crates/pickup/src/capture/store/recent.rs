@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::capture::Digest;
@@ -19,6 +19,9 @@ const FILE_NAME: &str = "recent";
 const LENGTH_MAX: u64 = 32 << 20;
 /// How many contents it may hold: each is known in memory, too.
 const COUNT_MAX: usize = 1 << 16;
+
+/// More than this is read while others already work.
+const READ_AT_ONCE: u64 = 64 << 10;
 
 /// How many bytes may wait for being written with others.
 const UNWRITTEN_MAX: usize = 64 << 10;
@@ -50,30 +53,26 @@ struct Place {
 impl Recent {
     /// That of the store in `dir`.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        let mut recent = Self {
+        Unread::open(dir)?.read()
+    }
+
+    /// Nothing, and nothing can be added: whatever lies in the store in `dir` stays as it is.
+    pub(super) fn out_of_reach(dir: &Path) -> Self {
+        Self {
             path: dir.join(FILE_NAME),
             file: None,
             written: 0,
             unwritten: Vec::new(),
             places: HashMap::new(),
             added: 0,
-            is_let_go: false,
-        };
-        let bytes = read_all(dir)?;
-        for (digest, offset, content) in records(&bytes) {
-            let length = content.len() as u32;
-            recent.places.insert(digest, Place { offset, length });
-            recent.written = offset + u64::from(length);
+            is_let_go: true,
         }
-        if !recent.places.is_empty() {
-            recent.file = Some(OpenOptions::new().read(true).write(true).open(&recent.path)?);
-        }
-        Ok(recent)
     }
 
     /// Takes over what lies in the store in `dir`, which is another one.
     pub(super) fn copy_from(&mut self, dir: &Path) -> io::Result<()> {
-        let bytes = read_all(dir)?;
+        let Some(file) = open_existing(&dir.join(FILE_NAME), false)? else { return Ok(()) };
+        let bytes = read_all(&file)?;
         records(&bytes).try_for_each(|(digest, _, content)| self.add(&digest, content))?;
         self.write_out()
     }
@@ -203,16 +202,69 @@ impl Recent {
     }
 }
 
-/// What lies in the store in `dir`, if anything does.
-fn read_all(dir: &Path) -> io::Result<Vec<u8>> {
-    match fs::read(dir.join(FILE_NAME)) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        read => read,
+/// What an earlier store left.
+#[derive(Debug)]
+pub(super) struct Unread {
+    recent: Recent,
+    file: Option<File>,
+    length: u64,
+}
+
+impl Unread {
+    /// That of the store in `dir`.
+    pub(super) fn open(dir: &Path) -> io::Result<Self> {
+        let recent = Recent { is_let_go: false, ..Recent::out_of_reach(dir) };
+        let file = open_existing(&recent.path, true)?;
+        let length = file.as_ref().map(File::metadata).transpose()?.map_or(0, |found| found.len());
+        Ok(Self { recent, file, length })
+    }
+
+    /// Whether it takes a while to read it.
+    pub(super) fn is_long(&self) -> bool {
+        self.length > READ_AT_ONCE
+    }
+
+    pub(super) fn read(self) -> io::Result<Recent> {
+        let Self { mut recent, file, .. } = self;
+        let bytes = file.as_ref().map(read_all).transpose()?.unwrap_or_default();
+        // The map would grow many times otherwise.
+        recent.places.reserve(heads(&bytes).count().min(COUNT_MAX));
+        for (digest, offset, content) in records(&bytes) {
+            let length = content.len() as u32;
+            recent.places.insert(digest, Place { offset, length });
+            recent.written = offset + u64::from(length);
+        }
+        recent.file = file.filter(|_| !recent.places.is_empty());
+        Ok(recent)
     }
 }
 
-/// The records that are whole, with the offset of each content.
-fn records(bytes: &[u8]) -> impl Iterator<Item = (Digest, u64, &[u8])> {
+/// Opens the file that is there, if one is.
+fn open_existing(path: &Path, writes: bool) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(writes);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Nobody waits for the other end of a FIFO.
+        options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    }
+    match options.open(path) {
+        Ok(file) if file.metadata()?.is_file() => Ok(Some(file)),
+        Ok(_) => Err(io::Error::other(format!("{} is not a regular file", path.display()))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+fn read_all(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(LENGTH_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the heads of records say, whether or not it is true, with the offset of each content.
+fn heads(bytes: &[u8]) -> impl Iterator<Item = (Digest, usize, &[u8])> {
     let mut at = 0;
     std::iter::from_fn(move || {
         let (digest, rest) = bytes.get(at..)?.split_first_chunk::<DIGEST_LENGTH>()?;
@@ -220,8 +272,14 @@ fn records(bytes: &[u8]) -> impl Iterator<Item = (Digest, u64, &[u8])> {
         let content = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
         let offset = at + HEAD_LENGTH;
         at = offset + content.len();
-        (blake3::hash(content).as_bytes() == digest).then_some((Digest(*digest), offset as u64, content))
+        Some((Digest(*digest), offset, content))
     })
+}
+
+/// The records that are whole, with the offset of each content.
+fn records(bytes: &[u8]) -> impl Iterator<Item = (Digest, u64, &[u8])> {
+    let is_whole = |(digest, _, content): &(Digest, usize, &[u8])| blake3::hash(content).as_bytes() == &digest.0;
+    heads(bytes).take_while(is_whole).map(|(digest, offset, content)| (digest, offset as u64, content))
 }
 
 #[cfg(unix)]

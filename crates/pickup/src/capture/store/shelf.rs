@@ -8,13 +8,16 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::thread::Builder;
 
 use super::hook::{Hook, StoreWrite};
-use super::recent::Recent;
+use super::recent::{Recent, Unread};
 use super::{bytes, make_directory};
 use crate::capture::{Digest, stored_path};
 use crate::error::{Error, ErrorKind, IoContext, Result};
+
+const READ_LAST: &str = "read what was captured last in";
 
 /// Where an open store has its bytes.
 pub(crate) struct Shelf {
@@ -55,13 +58,41 @@ impl State {
 }
 
 impl Shelf {
-    /// That of the store in `dir`; `is_masked` if the process makes files with less of a mode than it asks for.
-    pub(super) fn open(dir: &Path, is_masked: bool) -> Result<Self> {
-        let recent = Recent::open(dir).doing("read what was captured last in", dir)?;
-        let state = State { used: 0, pinned: HashMap::new(), unpinned: None, recent };
+    /// That of the store in `dir`; `is_masked` if the process makes files with less of a mode than it asks for. If much was
+    /// captured last, it is read on a thread of its own, and whoever needs the state waits for that.
+    pub(super) fn open(dir: &Path, is_masked: bool) -> Result<Arc<Self>> {
+        let unread = Unread::open(dir).doing(READ_LAST, dir)?;
+        let state = State { used: 0, pinned: HashMap::new(), unpinned: None, recent: Recent::out_of_reach(dir) };
         let (below, hook) = (OnceLock::new(), OnceLock::new());
         let (is_counted, state) = (Mutex::default(), Mutex::new(state));
-        Ok(Self { dir: dir.to_owned(), below, hook, is_masked, is_counted, state })
+        let shelf = Arc::new(Self { dir: dir.to_owned(), below, hook, is_masked, is_counted, state });
+        if unread.is_long() {
+            shelf.read_beside(unread)?;
+        } else {
+            shelf.state().recent = unread.read().doing(READ_LAST, dir)?;
+        }
+        Ok(shelf)
+    }
+
+    /// Reads what was captured last on a thread of its own, which has the state until then.
+    fn read_beside(self: &Arc<Self>, unread: Unread) -> Result<()> {
+        let shelf = self.clone();
+        let (has, is_had) = mpsc::sync_channel(0);
+        let read = move || {
+            let mut state = shelf.state();
+            let _ = has.send(());
+            match unread.read() {
+                Ok(recent) => state.recent = recent,
+                // As after damage.
+                Err(error) => {
+                    tracing::error!(%error, "cannot {READ_LAST} {}: what is still needed is captured again", shelf.dir.display());
+                }
+            }
+        };
+        Builder::new().name("store".into()).spawn(read).doing(READ_LAST, &self.dir)?;
+        // It ended without having the state if this fails: then what it was to read is out of reach.
+        let _ = is_had.recv();
+        Ok(())
     }
 
     /// Every change of the state is one assignment, so what a panicking thread left is still consistent.

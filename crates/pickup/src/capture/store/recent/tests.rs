@@ -123,6 +123,34 @@ fn what_a_crash_left_is_there_after_it() {
 }
 
 #[test]
+fn whoever_asks_while_much_is_being_read_waits_for_it() {
+    let case = Case::new();
+    let store = case.open();
+    let content = |at: u32| at.to_le_bytes().repeat(500);
+    let files: Vec<CapturedFile> = (0..200).map(|at| put(&store, &content(at))).collect();
+    std::mem::forget(store);
+    assert!(Unread::open(&case.dir()).unwrap().is_long());
+    let store = case.open();
+    for (file, at) in files.iter().zip(0..) {
+        assert!(store.contains(&file.digest));
+        assert_eq!(store.file(file.digest, file.size, file.mode).read().unwrap(), content(at));
+    }
+    put(&store, b"new");
+    std::mem::forget(store);
+    assert!(files.iter().all(|file| case.open().contains(&file.digest)));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_is_no_regular_file_is_an_error_and_nobody_waits_for_it() {
+    let case = Case::new();
+    drop(case.open());
+    rustix::fs::mkfifoat(rustix::fs::CWD, case.dir().join(FILE_NAME), rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    let error = Store::open(&case.dir(), 1 << 30).unwrap_err().to_string();
+    assert!(error.contains("is not a regular file"), "{error}");
+}
+
+#[test]
 fn of_what_a_crash_cut_off_the_whole_records_are_left_and_new_ones_follow_them() {
     let contents = [b"first".as_slice(), b"", b"and the third"];
     let case = Case::new();
