@@ -168,6 +168,7 @@ impl Store {
     }
 
     /// Whether anything has no file of its own yet.
+    #[cfg(test)]
     pub(crate) fn has_recent(&self) -> bool {
         self.shelf.has_recent()
     }

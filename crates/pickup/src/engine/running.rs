@@ -372,8 +372,8 @@ impl Parts {
             roots: roots(&shared, &config),
             next_rescan: now + config.rescan_interval,
             live: Live::new(shared.store.place()),
-            // What a crash left.
-            put_away_at: shared.store.has_recent().then_some(now),
+            // What an earlier start left, if anything.
+            put_away_at: Some(now),
             shared,
             config,
             deployers: bound,
