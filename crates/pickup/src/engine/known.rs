@@ -183,7 +183,7 @@ mod tests {
     /// Sifts what `directory` of root 0 was found to hold, by name and time; gives what is left, and what is marked.
     fn sifted(known: &mut AllKnown, directory: &str, found: &[(&str, i64)]) -> (Vec<String>, Vec<String>) {
         let found = found.iter().map(|(name, mtime)| Found {
-            name: name.into(),
+            name: (*name).into(),
             is_regular: true,
             fingerprint: Some(written_at(*mtime)),
         });

@@ -346,6 +346,20 @@ impl Fingerprint {
         }
     }
 
+    /// The same, asked for without the standard library.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_stat(stat: &rustix::fs::Stat) -> Self {
+        let nanos = |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest);
+        Self {
+            dev: stat.st_dev,
+            ino: stat.st_ino,
+            size: stat.st_size.cast_unsigned(),
+            mtime: nanos(stat.st_mtime, stat.st_mtime_nsec),
+            ctime: nanos(stat.st_ctime, stat.st_ctime_nsec),
+            mode: stat.st_mode & 0o7777,
+        }
+    }
+
     /// The identity as far as the standard library tells it.
     #[cfg(not(unix))]
     pub(crate) fn of(metadata: &Metadata) -> Self {

@@ -4,17 +4,20 @@
 //! first. What appears in between is then seen by the watch, by the listing, or by both, and never by neither.
 #![expect(clippy::disallowed_methods, reason = "this is the door to listings of pickup directories")]
 
-use std::ffi::OsString;
-use std::fs::{DirEntry, FileType, Metadata};
+#[cfg(unix)]
+use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::name::Name;
 use super::Fingerprint;
 use super::ignore::{PICKUPIGNORE, Rules};
 use crate::config::Symlinks;
 use crate::path::UnitPath;
 
 mod ahead;
+mod entries;
+mod name;
 #[cfg(all(test, unix))]
 mod tests;
 
@@ -31,36 +34,13 @@ pub(crate) enum EntryKind {
     Other,
 }
 
-impl EntryKind {
-    fn of(kind: FileType) -> Self {
-        if kind.is_file() {
-            Self::File
-        } else if kind.is_dir() {
-            Self::Directory
-        } else if kind.is_symlink() {
-            Self::Symlink
-        } else {
-            Self::Other
-        }
-    }
-}
-
 /// One name in a directory.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    pub name: OsString,
+    pub name: Name,
     pub kind: EntryKind,
     /// The identity of a regular file, from just after it was listed, if that was asked for.
     pub fingerprint: Option<Fingerprint>,
-}
-
-impl Entry {
-    fn of(entry: &DirEntry, kind: FileType, is_known: bool) -> Self {
-        let kind = EntryKind::of(kind);
-        let metadata = if kind == EntryKind::File && is_known { entry.metadata().ok() } else { None };
-        let fingerprint = metadata.filter(Metadata::is_file).map(|metadata| Fingerprint::of(&metadata));
-        Self { name: entry.file_name(), kind, fingerprint }
-    }
 }
 
 /// What one directory holds.
@@ -70,31 +50,6 @@ pub(crate) struct Listing {
     pub entries: Vec<Entry>,
     /// What could not be listed, the directory itself or entries of it. With any error the listing is not complete.
     pub errors: Vec<(PathBuf, io::Error)>,
-}
-
-/// Lists `directory`, and only that one; with the identities of its files where anything of them `is_known`.
-pub(crate) fn list(directory: &Path, is_known: bool) -> Listing {
-    let mut listing = Listing::default();
-    let names = match directory.read_dir() {
-        Ok(names) => names,
-        Err(e) => {
-            listing.errors.push((directory.to_owned(), e));
-            return listing;
-        }
-    };
-    for entry in names {
-        match entry.map_err(|e| (directory.to_owned(), e)).and_then(|entry| match entry.file_type() {
-            Ok(kind) => Ok(Entry::of(&entry, kind, is_known)),
-            Err(e) => Err((entry.path(), e)),
-        }) {
-            Ok(entry) => listing.entries.push(entry),
-            Err(error) => listing.errors.push(error),
-        }
-    }
-    listing.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    // A name that is renamed while its directory is read may come twice.
-    listing.entries.dedup_by(|a, b| a.name == b.name);
-    listing
 }
 
 /// What is walked.
@@ -123,7 +78,7 @@ pub(crate) struct Listed {
 /// A name in a directory that is picked up, and is none itself.
 #[derive(Debug)]
 pub(crate) struct Found {
-    pub name: OsString,
+    pub name: Name,
     /// Whether it is a regular file, and no symlink to one.
     pub is_regular: bool,
     /// The identity of a regular file, from just after it was listed, if that was asked for.
@@ -213,7 +168,7 @@ fn take_in(
     if !is_listed && listing.entries.is_empty() {
         return;
     }
-    if listing.entries.iter().any(|entry| entry.kind == EntryKind::File && entry.name == PICKUPIGNORE) {
+    if listing.entries.iter().any(|entry| entry.kind == EntryKind::File && *entry.name == *PICKUPIGNORE) {
         walked.problems.extend(rules.load_pickupignore(tree.index, directory, &absolute).problems);
     } else if is_listed {
         rules.forget_pickupignore(tree.index, directory);
@@ -223,7 +178,7 @@ fn take_in(
     for entry in listing.entries {
         let is_directory = match entry.kind {
             EntryKind::Directory => true,
-            EntryKind::Symlink => leads_to_directory(tree, &directory.as_path().join(&entry.name)),
+            EntryKind::Symlink => leads_to_directory(tree, &directory.as_path().join(&*entry.name)),
             EntryKind::File | EntryKind::Other => false,
         };
         if !rules.takes_entry(tree.index, directory, &entry.name, is_directory) {

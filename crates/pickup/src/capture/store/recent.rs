@@ -4,7 +4,7 @@
 //! anybody relies on them. What a crash leaves is read again: up to the first record that is not what its digest says.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -51,11 +51,6 @@ struct Place {
 }
 
 impl Recent {
-    /// That of the store in `dir`.
-    pub(super) fn open(dir: &Path) -> io::Result<Self> {
-        Unread::open(dir)?.read()
-    }
-
     /// Nothing, and nothing can be added: whatever lies in the store in `dir` stays as it is.
     pub(super) fn out_of_reach(dir: &Path) -> Self {
         Self {

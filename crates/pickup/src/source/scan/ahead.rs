@@ -5,7 +5,8 @@ use std::num::NonZero;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Builder;
 
-use super::{Listing, Tree, list};
+use super::entries::list;
+use super::{Listing, Tree};
 use crate::path::UnitPath;
 
 /// So many directories are watched at once, and then listed; with fewer, nobody is asked for help.

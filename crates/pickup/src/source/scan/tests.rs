@@ -1,6 +1,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use super::entries::list;
 use super::*;
 use crate::config::PickupConfig;
 
@@ -80,6 +81,11 @@ fn a_listing_is_sorted_and_tells_kinds() {
     assert_eq!(found, [("a", File), ("b", File), ("c", Symlink), ("d", Directory)]);
     assert!(listing.errors.is_empty());
     assert_eq!(list(&case.root.join("missing"), true).errors.len(), 1);
+    for entry in &listing.entries {
+        let found = case.root.join(&*entry.name).symlink_metadata().unwrap();
+        assert_eq!(entry.fingerprint, found.is_file().then(|| Fingerprint::of(&found)), "{entry:?}");
+    }
+    assert!(list(&case.root, false).entries.iter().all(|entry| entry.fingerprint.is_none()));
 }
 
 #[test]

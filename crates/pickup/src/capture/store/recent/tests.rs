@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 use crate::capture::store::small::BRIEF_MAX;
 use crate::capture::store::{Hook, Store, StoreWrite};
@@ -23,6 +25,10 @@ impl Case {
     fn recent(&self) -> Vec<u8> {
         fs::read(self.dir().join(FILE_NAME)).unwrap()
     }
+}
+
+fn reopened(case: &Case) -> Recent {
+    Unread::open(&case.dir()).unwrap().read().unwrap()
 }
 
 fn put(store: &Store, content: &[u8]) -> CapturedFile {
@@ -168,13 +174,13 @@ fn of_what_a_crash_cut_off_the_whole_records_are_left_and_new_ones_follow_them()
         for rest in [b"".as_slice(), &[0; 100], &all[HEAD_LENGTH + 2..]] {
             fs::write(case.dir().join(FILE_NAME), [&all[..cut], rest].concat()).unwrap();
             let whole = ends.iter().filter(|end| **end <= cut).count();
-            let mut recent = Recent::open(&case.dir()).unwrap();
+            let mut recent = reopened(&case);
             let found = digests.map(|digest| recent.length(&digest).is_some());
             assert!(found[..whole].iter().all(|found| *found), "{cut}");
             let new = Digest(*blake3::hash(b"new").as_bytes());
             recent.add(&new, b"new").unwrap();
             recent.write_out().unwrap();
-            let again = Recent::open(&case.dir()).unwrap();
+            let again = reopened(&case);
             assert_eq!(again.read(&new).unwrap().unwrap(), b"new", "{cut}");
             for (digest, content) in digests.iter().zip(contents).take(whole) {
                 assert_eq!(again.read(digest).unwrap().unwrap(), content, "{cut}");
