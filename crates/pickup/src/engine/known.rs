@@ -63,12 +63,19 @@ pub(super) fn read(
 }
 
 /// Takes out of what a directory holds what is as it is known to be, and marks all that is known with the number of the
-/// listing. Both are sorted, so that it is one way through both.
-pub(super) fn sift(known: &mut AllKnown, root: usize, listing: u32, directory: &UnitPath, found: &mut Vec<Found>) {
-    let Some(first) = found.first().map(|first| first.name.clone()) else { return };
+/// listing; gives how many. Both are sorted, so that it is one way through both.
+pub(super) fn sift(
+    known: &mut AllKnown,
+    root: usize,
+    listing: u32,
+    directory: &UnitPath,
+    found: &mut Vec<Found>,
+) -> usize {
+    let Some(first) = found.first().map(|first| first.name.clone()) else { return 0 };
     let from = |name: &OsStr| Place { root, path: directory.join(name) }..;
     let mut next = known.range_mut(from(&first)).peekable();
     let mut rest = Vec::with_capacity(found.len());
+    let mut marked = 0;
     for one in found.drain(..) {
         let mut is_same = false;
         loop {
@@ -86,6 +93,7 @@ pub(super) fn sift(known: &mut AllKnown, root: usize, listing: u32, directory: &
                 Some(Ordering::Equal) => {
                     if let Some((_, known)) = next.next() {
                         known.mark_found(listing);
+                        marked += 1;
                         is_same = !known.is_racy() && one.fingerprint == Some(known.fingerprint);
                     }
                     break;
@@ -98,6 +106,7 @@ pub(super) fn sift(known: &mut AllKnown, root: usize, listing: u32, directory: &
         }
     }
     *found = rest;
+    marked
 }
 
 /// What is being read on a thread of its own, if anything is.

@@ -32,9 +32,9 @@ impl Pickup {
         if self.roots[root].real().is_none() {
             return;
         }
-        let walked = self.scan_changed(&top);
+        let (walked, found) = self.scan_changed(&top);
         self.roots[root].directories = walked.directories.len();
-        self.compare_listing(now, &top, walked, Hint::Scan);
+        self.compare_listing(now, &top, (walked, found), Hint::Scan);
         self.roots[root].is_listed = true;
         self.note_lost_units(now);
     }
@@ -110,15 +110,20 @@ impl Pickup {
         walked
     }
 
-    /// Lists what lies at and below a directory, less those files that are as they are known to be.
-    fn scan_changed(&mut self, place: &Place) -> Walked {
+    /// Lists what lies at and below a directory, less those files that are as they are known to be; and how many are known.
+    fn scan_changed(&mut self, place: &Place) -> (Walked, usize) {
         // As many as a mark has bits for, without 0.
         self.listing = self.listing % (u32::MAX >> 1) + 1;
         let (root, listing) = (place.root, self.listing);
-        self.scan(place, &mut |known, directory, found| sift(known, root, listing, directory, found))
+        let mut marked = 0;
+        let mut sift = |known: &mut AllKnown, directory: &UnitPath, found: &mut Vec<Found>| {
+            marked += sift(known, root, listing, directory, found);
+        };
+        let walked = self.scan(place, &mut sift);
+        (walked, marked)
     }
 
-    fn compare_listing(&mut self, now: Instant, top: &Place, walked: Walked, hint: Hint) {
+    fn compare_listing(&mut self, now: Instant, top: &Place, (walked, found): (Walked, usize), hint: Hint) {
         let root = top.root;
         let Some(real) = self.roots[root].real().cloned() else { return };
         for path in walked.links {
@@ -128,7 +133,9 @@ impl Pickup {
         let is_below = |place: &&Place| place.root == root && place.path.starts_with(&top.path);
         let known_below = self.known.range(top.clone()..).take_while(|(place, _)| is_below(place));
         let is_new = known_below.clone().next().is_none();
-        let unlisted = known_below.filter(|(_, known)| !known.is_found(self.listing)).map(|(place, _)| place);
+        // Mostly it is all there.
+        let unlisted = (found < self.known.len()).then_some(known_below).into_iter().flatten();
+        let unlisted = unlisted.filter(|(_, known)| !known.is_found(self.listing)).map(|(place, _)| place);
         // A file that was waited for goes without a word where nothing tells of it.
         let missed: BTreeSet<Place> = self.relook.missed().filter(is_below).cloned().collect();
         let waited_for = self.settle.pending().map(|(place, _)| place).filter(is_below);

@@ -274,15 +274,21 @@ impl Routes {
     /// Adds a route and gives the path to watch: the one the inode is already watched under, if it still is. Says also
     /// whether a watch that stands there is doubted.
     fn add(&mut self, path: &Path, inode_now: Inode, subscriber: Subscriber, target: Target) -> (Arc<Path>, bool) {
-        if let Some(stale) = self.points.get(path).filter(|point| point.inode != inode_now) {
+        let known = self.by_inode.get(&inode_now).filter(|known| inode(known) == Ok(inode_now)).cloned();
+        // It has another name now, and what had this one is gone.
+        if known.as_ref().is_some_and(|known| **known != *path)
+            && let Some(stale) = self.points.get(path).filter(|point| point.inode != inode_now)
+        {
             self.by_inode.remove(&stale.inode);
         }
-        let known = self.by_inode.get(&inode_now).filter(|known| inode(known) == Ok(inode_now)).cloned();
         let path = known.unwrap_or_else(|| path.into());
-        self.by_inode.insert(inode_now, path.clone());
         // Most have one: a second is room for four.
         let new = || Point { inode: inode_now, targets: Vec::with_capacity(1), is_doubted: false };
         let point = self.points.entry(path.clone()).or_insert_with(new);
+        if point.inode != inode_now {
+            self.by_inode.remove(&point.inode);
+        }
+        self.by_inode.insert(inode_now, path.clone());
         let is_doubted = std::mem::take(&mut point.is_doubted) || point.inode != inode_now;
         point.inode = inode_now;
         if !point.targets.iter().any(|known| known.0 == subscriber && known.1 == target) {

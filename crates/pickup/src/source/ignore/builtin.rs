@@ -80,13 +80,40 @@ const RULES: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Builtin {
     rules: Gitignore,
-    /// How names begin that a rule may speak of, and how others end.
-    starts: Vec<Vec<Bytes>>,
-    ends: Vec<Vec<Bytes>>,
+    /// How names begin that a rule may speak of, and how others end, with the last byte first.
+    starts: Edges,
+    ends: Edges,
 }
 
-/// The bytes that a rule lets stand at one place of a name: in a list that is as short as most are, that is quicker than a set.
+/// The bytes that a rule lets stand at one place of a name.
 type Bytes = Vec<u8>;
+
+/// What names that a rule may speak of have at one of their ends, from there inwards.
+#[derive(Debug)]
+struct Edges {
+    all: Vec<Vec<Bytes>>,
+    /// Whether one of them has the byte outermost: most names end here.
+    outermost: [bool; 256],
+}
+
+impl Edges {
+    fn new(all: Vec<Vec<Bytes>>) -> Self {
+        let mut outermost = [false; 256];
+        for byte in all.iter().filter_map(|edge| edge.first()).flatten() {
+            outermost[usize::from(*byte)] = true;
+        }
+        Self { all, outermost }
+    }
+
+    /// Whether one of them is that of a name of these bytes, also from its end inwards.
+    fn may_match<'a>(&self, name: impl ExactSizeIterator<Item = &'a u8> + Clone) -> bool {
+        let is_outermost = name.clone().next().is_some_and(|byte| self.outermost[usize::from(*byte)]);
+        let fits = |edge: &Vec<Bytes>| {
+            edge.len() <= name.len() && edge.iter().zip(name.clone()).all(|(place, byte)| place.contains(byte))
+        };
+        is_outermost && self.all.iter().any(fits)
+    }
+}
 
 impl Builtin {
     /// Compiles the list.
@@ -96,11 +123,14 @@ impl Builtin {
         for rule in RULES {
             builder.add_line(Some(NAME.into()), rule)?;
             match edges(rule) {
-                (start, end) if start.is_empty() => ends.push(end),
+                (start, mut end) if start.is_empty() => {
+                    end.reverse();
+                    ends.push(end);
+                }
                 (start, _) => starts.push(start),
             }
         }
-        Ok(Self { rules: builder.build()?, starts, ends })
+        Ok(Self { rules: builder.build()?, starts: Edges::new(starts), ends: Edges::new(ends) })
     }
 
     /// The rule that decides about `path`, whatever is above it.
@@ -111,12 +141,10 @@ impl Builtin {
         }
     }
 
-    /// Whether any rule may speak of an entry of this name. Most names end before they match any rule, and need no more.
+    /// Whether any rule may speak of an entry of this name.
     pub(super) fn may_match(&self, name: &OsStr) -> bool {
         let name = name.as_encoded_bytes();
-        let fits = |(place, byte): (&Bytes, &u8)| place.contains(byte);
-        self.starts.iter().any(|start| start.len() <= name.len() && start.iter().zip(name).all(fits))
-            || self.ends.iter().any(|end| end.len() <= name.len() && end.iter().rev().zip(name.iter().rev()).all(fits))
+        self.starts.may_match(name.iter()) || self.ends.may_match(name.iter().rev())
     }
 }
 
@@ -190,7 +218,7 @@ mod tests {
     #[test]
     fn each_rule_says_something() {
         let list = Builtin::new().unwrap();
-        assert!(list.starts.iter().chain(&list.ends).all(|edge| !edge.is_empty()), "{list:?}");
+        assert!(list.starts.all.iter().chain(&list.ends.all).all(|edge| !edge.is_empty()), "{list:?}");
     }
 
     proptest! {
