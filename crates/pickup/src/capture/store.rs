@@ -33,7 +33,7 @@ use mark::Mark;
 use shelf::{Shelf, State, damaged};
 
 /// How many contents get files of their own in one go, while others may wait.
-const PUT_AWAY_AT_ONCE: usize = 64;
+pub(crate) const PUT_AWAY_AT_ONCE: usize = 64;
 
 /// Where temporaries are made, in the store's directory.
 const TEMPS: &str = "tmp";
@@ -160,6 +160,11 @@ impl Store {
     /// The store cannot be written. What was captured stays where it is.
     pub(crate) fn put_away_some(&self) -> Result<bool> {
         self.shelf.put_away_some(PUT_AWAY_AT_ONCE)
+    }
+
+    /// Gives back the memory that many captures at once took.
+    pub(crate) fn rest(&self) {
+        self.state().pinned.shrink_to_fit();
     }
 
     /// How many contents were ever put where they have no file of their own: by this and by other pickups.

@@ -192,6 +192,8 @@ pub(super) struct Pickup {
     pub next_poll: Option<Instant>,
     /// When what was captured a moment ago gets files of its own, and the journal is told what was seen.
     pub put_away_at: Option<Instant>,
+    /// How many files were put away, or told of, since memory was given back.
+    pub let_go: usize,
     /// How many had been captured like that by all pickups when it was looked at last.
     pub added_before: u64,
     pub next_rescan: Instant,

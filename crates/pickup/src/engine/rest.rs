@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::outcome::UNSAVED_MAX;
 use super::pickup::Pickup;
+use crate::capture::store::PUT_AWAY_AT_ONCE;
 
 #[cfg(all(test, target_os = "linux"))]
 #[expect(clippy::disallowed_methods, reason = "the tests are the writers")]
@@ -34,10 +35,18 @@ impl Pickup {
         // The first root's come first.
         self.live.pack(self.known.keys().take_while(|place| place.root == 0).map(|place| &place.path));
         self.packed = self.known.len();
+        self.give_back();
+    }
+
+    /// Gives back what a burst needed: collections keep the room that they had at their largest.
+    fn give_back(&mut self) {
+        self.since.shrink_to_fit();
+        self.shared.store.rest();
         if let Err(error) = self.shared.journal().rest() {
             tracing::debug!(pickup = self.config.name, %error, "the journal keeps its memory");
         }
-        give_back();
+        trim();
+        self.let_go = 0;
     }
 
     /// Something was captured just now: to work off what gathered may have taken a while.
@@ -73,13 +82,20 @@ impl Pickup {
             let before = self.unsaved.len();
             self.save_known(SAVED_AT_ONCE);
             let is_saved = self.unsaved.len() < before;
+            self.let_go += before.saturating_sub(self.unsaved.len());
             self.put_away_at = Some(if is_saved { now } else { now + PUT_AWAY_PAUSE });
             return;
         }
         self.put_away_at = match self.shared.store.put_away_some() {
-            Ok(true) => Some(now),
+            Ok(true) => {
+                self.let_go += PUT_AWAY_AT_ONCE;
+                Some(now)
+            }
             Ok(false) => {
                 tracing::debug!(pickup = self.config.name, "what was captured is put away");
+                if self.let_go >= PACK_MIN {
+                    self.give_back();
+                }
                 None
             }
             Err(error) => {
@@ -93,10 +109,10 @@ impl Pickup {
 /// Returns to the system what was freed: glibc keeps it, for each thread that ever worked, and a start frees far more than
 /// it leaves in use.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-fn give_back() {
+fn trim() {
     // SAFETY: it takes a number, may be called from any thread at any time, and touches nothing that is in use.
     unsafe { libc::malloc_trim(0) };
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-fn give_back() {}
+fn trim() {}

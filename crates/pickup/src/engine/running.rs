@@ -421,6 +421,7 @@ impl Parts {
             pause_until: None,
             pause: Duration::ZERO,
             next_poll: None,
+            let_go: 0,
             added_before: 0,
             waiters: Vec::new(),
             end: None,

@@ -24,7 +24,7 @@ const BUSY_MAX: Duration = Duration::from_secs(5);
 const STATEMENTS_MAX: usize = 96;
 
 /// How much of the journal is kept in memory, in KiB: the files known in a large pickup, and their contents.
-pub(super) const PAGES: i32 = 16 * 1024;
+pub(super) const PAGES: i32 = 4 * 1024;
 
 /// What is found where the journal should be.
 enum Found {
