@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::UNSAVED_MAX;
+use super::{PACK_MIN, UNSAVED_MAX};
 use crate::config::PickupConfig;
 use crate::engine::testing::{knowing, later};
 
@@ -51,4 +51,23 @@ async fn the_journal_is_told_after_ten_seconds_although_another_pickup_captures(
     pickup.put_away_at = Some(pickup.shared.now());
     pickup.put_away();
     assert!(pickup.unsaved.is_empty());
+}
+
+#[tokio::test]
+async fn once_many_were_put_away_the_room_that_they_took_is_given_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().canonicalize().unwrap();
+    fs::create_dir(base.join("in")).unwrap();
+    fs::write(base.join("in/a"), "a").unwrap();
+    let (mut pickup, _aside) = knowing(&base, PickupConfig::new("p", base.join("in")));
+    let room = |pickup: &crate::engine::pickup::Pickup| pickup.since.capacity();
+    for (many, is_given_back) in [(PACK_MIN - 2, false), (PACK_MIN, true)] {
+        pickup.let_go = many;
+        pickup.since.reserve(5000);
+        pickup.put_away_at = Some(pickup.shared.now());
+        while pickup.put_away_at.is_some_and(|at| at <= pickup.shared.now()) {
+            pickup.put_away();
+        }
+        assert_eq!((room(&pickup) < 5000, pickup.let_go == 0), (is_given_back, is_given_back), "{many}");
+    }
 }
