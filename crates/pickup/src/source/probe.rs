@@ -349,7 +349,11 @@ impl Fingerprint {
     /// The same, asked for without the standard library.
     #[cfg(target_os = "linux")]
     pub(crate) fn of_stat(stat: &rustix::fs::Stat) -> Self {
-        let nanos = |seconds: i64, rest: u64| seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest);
+        // Narrower on some processors.
+        fn nanos(seconds: i64, rest: impl Into<u64>) -> i64 {
+            seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest.into())
+        }
+
         Self {
             dev: stat.st_dev,
             ino: stat.st_ino,
