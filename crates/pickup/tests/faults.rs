@@ -5,11 +5,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use pickup::config::{CopyConfig, DeployerCommon, DeployerConfig, DeployerKind};
-use pickup::deploy::{Copy, Fault, Faulty, Phase};
+use pickup::deploy::{Copy, Fault, Faulty, Phase, Unit, from_fn};
 use pickup::{Config, Delivery, Engine, Error, EventKind, Events, Outcome, PickupConfig, PickupStatus, SyncOptions};
 
 /// Whether the fault is on.
@@ -283,5 +283,38 @@ async fn a_rollback_that_fails_half_way_leaves_what_is_on_disk_live() {
     for (name, wanted) in [("a", "two"), ("b", "new")] {
         assert_eq!(std::fs::read_to_string(base.join("out").join(name)).unwrap(), wanted);
     }
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_rollback_is_told_that_the_disk_is_full() {
+    let base = tempfile::tempdir().unwrap();
+    let base = base.path().canonicalize().unwrap();
+    std::fs::create_dir(base.join("in")).unwrap();
+    let (switch, asked) = (Switch::default(), AtomicUsize::new(0));
+    let is_full = switch.clone();
+    // There is room for what is captured in memory, and none when that is to be written.
+    let at_store = move |step: &str| match step {
+        "write" if is_full.is_on() && asked.fetch_add(1, Ordering::SeqCst) > 0 => {
+            Err(std::io::Error::from_raw_os_error(28))
+        }
+        _ => Ok(()),
+    };
+    let config = Config::default().state_dir(base.join("state")).pickup(PickupConfig::new("p", base.join("in")));
+    let deployer = from_fn(|_unit: Unit| async { Ok::<(), Error>(()) });
+    let engine = Engine::builder(config).deployer("default", deployer).on_store_write(at_store).start().await.unwrap();
+    for content in ["one", "two"] {
+        std::fs::write(base.join("in/a"), content).unwrap();
+        engine.sync(None, SyncOptions::default()).await.unwrap();
+    }
+    let last = engine.history(None, 10).unwrap().first().unwrap().generation;
+    engine.rollback("p", None).await.unwrap();
+    switch.set(true);
+    std::fs::write(base.join("in/b"), "while it is held").unwrap();
+    engine.sync(None, SyncOptions::default()).await.unwrap();
+    let error = engine.rollback("p", Some(last)).await.unwrap_err().to_string();
+    assert!(error.contains("os error 28"), "{error}");
+    switch.set(false);
+    assert_eq!(engine.rollback("p", Some(last)).await.unwrap(), last);
     engine.shutdown().await;
 }

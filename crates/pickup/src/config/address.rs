@@ -28,6 +28,8 @@ pub(crate) fn read(text: &str, surroundings: &Surroundings) -> Result<GitUrl, St
         return Err("holds a control character".into());
     }
     let in_full = |text: &str| match surroundings.path(text)?.to_str() {
+        // A variable may hold anything.
+        Some(path) if path.contains(char::is_control) => Err("leads to a path with a control character".to_owned()),
         Some(path) => Ok(path.to_owned()),
         None => Err(format!("`{}` does not lead to a path in UTF-8", shorten(text))),
     };

@@ -259,9 +259,13 @@ impl Pickup {
         let written = written
             .or_else(|error| if self.shared.make_room() > 0 { self.shared.store.write_out() } else { Err(error) });
         let next = written.and_then(|()| self.shared.journal().next_generation(&self.config.name));
-        let generation = match next {
-            Ok(generation) => generation,
-            Err(error) => return self.put_off(&changes.iter().map(|change| change.path.clone()).collect(), &error),
+        let (generation, rollback) = match (next, rollback) {
+            (Ok(generation), rollback) => (generation, rollback),
+            // Whoever asked for it decides what is next; or is gone.
+            (Err(error), Some(rollback)) => return drop(rollback.send(Err(error))),
+            (Err(error), None) => {
+                return self.put_off(&changes.iter().map(|change| change.path.clone()).collect(), &error);
+            }
         };
         self.in_hand = changes.iter().map(|change| change.path.clone()).collect();
         let since = self.in_hand.iter().filter_map(|unit| Some((unit.clone(), self.since.remove(unit)?))).collect();

@@ -349,9 +349,9 @@ impl Fingerprint {
     /// The same, asked for without the standard library.
     #[cfg(target_os = "linux")]
     pub(crate) fn of_stat(stat: &rustix::fs::Stat) -> Self {
-        // Narrower on some processors.
-        fn nanos(seconds: i64, rest: impl Into<u64>) -> i64 {
-            seconds.saturating_mul(1_000_000_000).saturating_add_unsigned(rest.into())
+        // How wide it is, and whether it has a sign, depends on the processor.
+        fn nanos(seconds: i64, rest: impl TryInto<i64>) -> i64 {
+            seconds.saturating_mul(1_000_000_000).saturating_add(rest.try_into().unwrap_or_default())
         }
 
         Self {

@@ -4,7 +4,6 @@
 //! first. What appears in between is then seen by the watch, by the listing, or by both, and never by neither.
 #![expect(clippy::disallowed_methods, reason = "this is the door to listings of pickup directories")]
 
-#[cfg(unix)]
 use std::fs::Metadata;
 use std::io;
 use std::path::{Path, PathBuf};
