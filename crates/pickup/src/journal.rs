@@ -9,7 +9,8 @@
 //! | table | one row for each | filled by | emptied by |
 //! |---|---|---|---|
 //! | `pickup` | name ever deployed: highest, newest committed, oldest known and held generation, live commit | every write | – |
-//! | `deployment` | attempt: origin, commit, start, end; a brief one whole | `intend`, each record, `finish` | `prune` |
+//! | `deployment` | attempt: origin, commit, start, end; of a brief one also its state | `intend`, each record, `finish` | `prune` |
+//! | `brief` | deployment that is brief: what it is about | `intend` | each record that writes it out, `prune` |
 //! | `step_group` | group of a deployment: its state, and why it failed | `intend` and each record | `prune` |
 //! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
 //! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |

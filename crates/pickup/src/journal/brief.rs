@@ -1,7 +1,7 @@
-//! A deployment in brief: one column of its row says what it is about, another how far all of it has come.
+//! A deployment in brief: one row says what it is about, and a column of its own row how far all of it has come.
 //!
 //! Where nothing that was staged lies about and all of it goes live at once, no more is ever written: a deployment of a thousand
-//! units is one row instead of three for each of them. Whatever is recorded of a part of it, or fails, writes it out first, in the
+//! units is two rows instead of three for each of them. Whatever is recorded of a part of it, or fails, writes it out first, in the
 //! same transaction. Whoever reads, as recovery and the history do, reads the brief.
 
 use std::collections::HashSet;
@@ -98,6 +98,13 @@ impl Brief {
         let changes = changes.iter().map(of).collect::<Option<Vec<_>>>()?;
         let changes = (changes.as_slice() != std::slice::from_ref(&unit)).then_some(changes);
         Some(Step { deployer, unit, changes, old: small(step.old.as_ref())?, staged: small(step.staged.as_ref())? })
+    }
+
+    /// Stores it as that of the deployment.
+    pub(super) fn save(&self, transaction: &Connection, id: DeploymentId) -> Attempt<()> {
+        let mut insert = transaction.prepare_cached("INSERT INTO brief (deployment, intent) VALUES (?1, ?2)")?;
+        insert.execute(params![id.0, serde_json::to_string(self)?])?;
+        Ok(())
     }
 
     /// How many groups it has.
@@ -210,7 +217,8 @@ pub(super) fn write_out(transaction: &Connection, id: DeploymentId) -> Attempt<(
     for (number, group) in brief.groups(&Stored::nowhere())?.iter().enumerate() {
         rows.group(number, group, state)?;
     }
-    transaction.prepare_cached("UPDATE deployment SET intent = NULL, state = NULL WHERE id = ?1")?.execute([id.0])?;
+    transaction.prepare_cached("UPDATE deployment SET state = NULL WHERE id = ?1")?.execute([id.0])?;
+    transaction.prepare_cached("DELETE FROM brief WHERE deployment = ?1")?.execute([id.0])?;
     Ok(())
 }
 
@@ -237,22 +245,22 @@ pub(super) fn advance(transaction: &Connection, id: DeploymentId, state: GroupSt
 
 /// How far all of a deployment has come, if it is brief.
 pub(super) fn state(view: &Connection, id: DeploymentId) -> Attempt<Option<GroupState>> {
-    let mut find = view.prepare_cached("SELECT state FROM deployment WHERE id = ?1 AND intent IS NOT NULL")?;
+    let mut find = view.prepare_cached("SELECT state FROM deployment WHERE id = ?1")?;
     let state: Option<Option<String>> = find.query_row([id.0], |row| row.get(0)).optional()?;
-    state.map(|word| word.as_deref().map_or(Ok(GroupState::Staged), parse_state)).transpose()
+    state.flatten().as_deref().map(parse_state).transpose()
 }
 
 /// The brief of a deployment and how far all of it has come, if it is brief.
 pub(super) fn find(view: &Connection, id: DeploymentId) -> Attempt<Option<(Brief, GroupState)>> {
     let Some(state) = state(view, id)? else { return Ok(None) };
-    let mut find = view.prepare_cached("SELECT intent FROM deployment WHERE id = ?1")?;
+    let mut find = view.prepare_cached("SELECT intent FROM brief WHERE deployment = ?1")?;
     let brief = find.query_row([id.0], |row| row.get::<_, String>(0))?;
     Ok(Some((serde_json::from_str(&brief)?, state)))
 }
 
 /// The digests of all files that brief deployments are about which are not over.
 pub(super) fn digests(view: &Connection) -> Attempt<Vec<Digest>> {
-    let mut list = view.prepare_cached("SELECT id FROM deployment WHERE finished_at IS NULL AND intent IS NOT NULL")?;
+    let mut list = view.prepare_cached("SELECT id FROM deployment WHERE finished_at IS NULL AND state IS NOT NULL")?;
     let ids = list.query_map([], |row| row.get(0).map(DeploymentId))?;
     let mut digests = Vec::new();
     for id in ids {

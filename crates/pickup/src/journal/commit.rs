@@ -38,33 +38,42 @@ impl Commit {
         )?;
         let mut remove =
             transaction.prepare_cached("DELETE FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?;
+        // What is bound stays bound: most of it is the same for all rows.
+        put.raw_bind_parameter(1, self.pickup)?;
+        put.raw_bind_parameter(6, self.generation)?;
+        put.raw_bind_parameter(8, self.now)?;
+        let mut bound = None;
         for group in groups {
             for change in &group.live {
                 let found = brief.find(group.group, change.step);
                 let Some((step, deployer)) = found else { return expect_step(0, self.id, group.group, change.step) };
                 let path = path_bytes(&step.unit.path);
-                match &change.receipt {
-                    Some(receipt) => put.execute(params![
-                        self.pickup,
-                        deployer.name,
-                        path,
-                        deployer.config_digest,
-                        key(&step.unit),
-                        self.generation,
-                        receipt.to_string(),
-                        self.now
-                    ])?,
-                    None => remove.execute(params![self.pickup, deployer.name, path])?,
+                let Some(receipt) = &change.receipt else {
+                    remove.execute(params![self.pickup, deployer.name, path])?;
+                    continue;
                 };
+                if bound != Some(deployer) {
+                    put.raw_bind_parameter(2, &deployer.name)?;
+                    put.raw_bind_parameter(4, &deployer.config_digest)?;
+                    bound = Some(deployer);
+                }
+                put.raw_bind_parameter(3, path)?;
+                put.raw_bind_parameter(5, key(&step.unit))?;
+                put.raw_bind_parameter(7, receipt.to_string())?;
+                put.raw_execute()?;
             }
         }
         let mut version = transaction.prepare_cached(
             "INSERT OR REPLACE INTO unit_version (pickup, path, generation, content) VALUES (?1, ?2, ?3, ?4)",
         )?;
         let mut release = transaction.prepare_cached("DELETE FROM quarantine WHERE pickup = ?1 AND path = ?2")?;
+        version.raw_bind_parameter(1, self.pickup)?;
+        version.raw_bind_parameter(3, self.generation)?;
         for change in brief.steps_changes() {
             let path = path_bytes(&change.path);
-            version.execute(params![self.pickup, path, self.generation, key(change)])?;
+            version.raw_bind_parameter(2, path)?;
+            version.raw_bind_parameter(4, key(change))?;
+            version.raw_execute()?;
             if self.is_any_quarantined {
                 release.execute(params![self.pickup, path])?;
             }

@@ -12,13 +12,20 @@ use crate::change::{ChangeKind, Content, TreeFile};
 use crate::path::UnitPath;
 
 const DIGEST_LENGTH: usize = 32;
+const FILE_KEY_LENGTH: usize = DIGEST_LENGTH + size_of::<u32>() + size_of::<u64>();
 
 /// One file of a tree in JSON: path, digest, size, mode.
 type FileRow = (UnitPath, Digest, u64, u32);
 
 /// A file's digest, its mode in four bytes and its size in eight: all there is to say about it.
-pub(super) fn file_key(digest: &Digest, mode: u32, size: u64) -> Vec<u8> {
-    [&digest.0[..], &mode.to_be_bytes(), &size.to_be_bytes()].concat()
+pub(super) fn file_key(digest: &Digest, mode: u32, size: u64) -> [u8; FILE_KEY_LENGTH] {
+    let mut key = [0; FILE_KEY_LENGTH];
+    let (to_digest, rest) = key.split_at_mut(DIGEST_LENGTH);
+    let (to_mode, to_size) = rest.split_at_mut(size_of::<u32>());
+    to_digest.copy_from_slice(&digest.0);
+    to_mode.copy_from_slice(&mode.to_be_bytes());
+    to_size.copy_from_slice(&size.to_be_bytes());
+    key
 }
 
 /// Whether it is the key of what is kept in memory.
@@ -47,7 +54,7 @@ impl<'a> Contents<'a> {
     /// Stores the content, unless its key says all of it, and returns its key.
     pub(super) fn save(&mut self, content: &Content) -> Attempt<Vec<u8>> {
         let files = match content {
-            Content::File(file) => return Ok(file_key(&file.digest, file.mode, file.size)),
+            Content::File(file) => return Ok(file_key(&file.digest, file.mode, file.size).to_vec()),
             Content::Tree(files) => files,
         };
         let key = content.digest().0.to_vec();

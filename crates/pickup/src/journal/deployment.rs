@@ -43,7 +43,7 @@ impl Journal {
             let pickup = enter_pickup(transaction, &intent.pickup)?;
             transaction
                 .prepare_cached(
-                    "INSERT INTO deployment (pickup, generation, origin, revision, started_at, intent)
+                    "INSERT INTO deployment (pickup, generation, origin, revision, started_at, state)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
                 .execute(params![
@@ -52,10 +52,11 @@ impl Journal {
                     serde_json::to_string(&intent.origin)?,
                     intent.revision.as_deref().map(serde_json::to_string).transpose()?,
                     now,
-                    brief.as_ref().map(serde_json::to_string).transpose()?
+                    brief.as_ref().map(|_| GroupState::Staged.as_str())
                 ])?;
             let id = DeploymentId(transaction.last_insert_rowid());
-            if brief.is_some() {
+            if let Some(brief) = &brief {
+                brief.save(transaction, id)?;
                 return Ok(id);
             }
             let mut rows = Rows::new(transaction, id)?;

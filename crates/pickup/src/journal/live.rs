@@ -14,6 +14,25 @@ use crate::change::Content;
 use crate::change::live::Kept;
 use crate::path::UnitPath;
 
+/// The deployers that have nothing live of, or between, the units that are asked about: so it is where much is new.
+fn fresh_to<'a>(view: &Connection, pickup: Option<i64>, asked: &[(&'a str, &UnitPath)]) -> Attempt<Vec<&'a str>> {
+    let mut spans: BTreeMap<&str, (&[u8], &[u8])> = BTreeMap::new();
+    for (deployer, unit) in asked {
+        let path = path_bytes(unit);
+        let span = spans.entry(deployer).or_insert((path, path));
+        *span = (span.0.min(path), span.1.max(path));
+    }
+    let mut any = view
+        .prepare_cached("SELECT 1 FROM live WHERE pickup = ?1 AND deployer = ?2 AND path BETWEEN ?3 AND ?4 LIMIT 1")?;
+    let mut fresh = Vec::new();
+    for (deployer, (first, last)) in spans {
+        if !any.exists(params![pickup, deployer, first, last])? {
+            fresh.push(deployer);
+        }
+    }
+    Ok(fresh)
+}
+
 impl LiveKey<'_> {
     /// The unit.
     pub(crate) fn unit(&self) -> Option<UnitPath> {
@@ -126,7 +145,11 @@ impl Journal {
             let id: Option<i64> = id.query_row([pickup], |row| row.get(0)).optional()?;
             let mut find =
                 view.prepare_cached("SELECT receipt FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?;
+            let fresh = fresh_to(view, id, asked)?;
             let receipt = |(deployer, unit): &(&str, &UnitPath)| {
+                if fresh.contains(deployer) {
+                    return Ok(None);
+                }
                 let mut rows = find.query(params![id, deployer, path_bytes(unit)])?;
                 match rows.next()? {
                     Some(row) => load_json(row, 0),

@@ -53,7 +53,7 @@ impl Journal {
             let names = list.query_map([pickup], |row| row.get(0))?;
             let mut names: BTreeSet<String> = names.collect::<rusqlite::Result<_>>()?;
             let mut list = view.prepare_cached(
-                "SELECT id FROM deployment WHERE finished_at IS NULL AND intent IS NOT NULL
+                "SELECT id FROM deployment WHERE finished_at IS NULL AND state IS NOT NULL
                    AND pickup = (SELECT id FROM pickup WHERE name = ?1)",
             )?;
             for id in list.query_map([pickup], |row| row.get(0))? {

@@ -79,6 +79,7 @@ fn drop_deployments(transaction: &Connection, pickup: i64, keep_after: i64) -> A
             "DELETE FROM change WHERE deployment = ?1",
             "DELETE FROM step WHERE deployment = ?1",
             "DELETE FROM step_group WHERE deployment = ?1",
+            "DELETE FROM brief WHERE deployment = ?1",
             "DELETE FROM deployment WHERE id = ?1",
         ] {
             transaction.prepare_cached(sql)?.execute([id])?;

@@ -131,6 +131,16 @@ pub(super) const MIGRATIONS: &[&str] = &[
         SELECT id, 0, 'reverted', 'it was cut off, and found by a newer version' FROM deployment WHERE intent IS NOT NULL;
     UPDATE deployment SET intent = NULL;
 ",
+    "
+    CREATE TABLE brief (
+        deployment INTEGER PRIMARY KEY,
+        intent     TEXT NOT NULL               -- JSON
+    );
+    INSERT INTO brief SELECT id, intent FROM deployment WHERE intent IS NOT NULL;
+    UPDATE deployment SET state = ifnull(state, 'staged') WHERE intent IS NOT NULL;
+    -- All of a row is written whenever one of its columns changes, and this one is long.
+    ALTER TABLE deployment DROP COLUMN intent;
+",
 ];
 
 /// The version that this program writes.

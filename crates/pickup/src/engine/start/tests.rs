@@ -116,7 +116,7 @@ async fn trouble(events: &mut Events) -> String {
 
 #[tokio::test]
 async fn damage_that_nobody_meets_is_found_some_time_after_the_start() {
-    for name in ["step", "change"] {
+    for name in ["step", "change", "brief"] {
         let case = Case::without(name).await;
         let (engine, mut events) = case.started(Duration::ZERO).await;
         let said = trouble(&mut events).await;
@@ -131,7 +131,8 @@ async fn damage_that_nobody_meets_is_found_some_time_after_the_start() {
 async fn damage_that_somebody_meets_is_told_of_at_once_and_the_next_start_heals_it() {
     let intact = tempfile::tempdir().unwrap();
     drop(crate::journal::Journal::open(intact.path(), None, 0).unwrap());
-    for (_, name) in pages(&intact.path().join("journal.db")) {
+    // A deployment of trees is not brief.
+    for (_, name) in pages(&intact.path().join("journal.db")).into_iter().filter(|(_, name)| name != "brief") {
         let case = Case::without(&name).await;
         case.add("b");
         let (engine, mut events) = case.started(CAP * 1000).await;

@@ -34,7 +34,7 @@ fn no_write_but_a_checkpoint_waits_for_the_disk() {
     assert_eq!(pragma("journal_mode").unwrap(), "wal");
     assert_eq!(number("synchronous"), 1);
     assert_eq!(number("busy_timeout"), 5000);
-    assert_eq!(number("user_version"), 4);
+    assert_eq!(number("user_version"), 5);
 }
 
 type Damage = fn(&Path);
@@ -117,7 +117,7 @@ fn two_journals_damaged_in_one_second_are_both_kept() {
 fn a_newer_journal_is_refused_and_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
-    sql(dir.path(), "DROP TABLE live; PRAGMA user_version = 5");
+    sql(dir.path(), "DROP TABLE live; PRAGMA user_version = 6");
     let before = fs::read(dir.path().join("journal.db")).unwrap();
     for error in [Journal::open(dir.path(), None, 0).err(), Journal::open_read_only(dir.path()).err()] {
         let error = error.unwrap();
@@ -125,7 +125,7 @@ fn a_newer_journal_is_refused_and_left_alone() {
         assert_eq!(
             error.to_string(),
             format!(
-                "use journal {}: it has version 5, and this program knows none after 4: run the newer program again, \
+                "use journal {}: it has version 6, and this program knows none after 5: run the newer program again, \
                  or choose another state_dir",
                 dir.path().join("journal.db").display()
             )
@@ -140,13 +140,13 @@ fn an_older_journal_is_brought_up_to_date_step_by_step() {
     assert_eq!(schema::migrate(&mut connection, schema::MIGRATIONS).unwrap(), 0);
     let mut migrations = schema::MIGRATIONS.to_vec();
     migrations.extend(["ALTER TABLE pickup ADD COLUMN one", "ALTER TABLE pickup ADD COLUMN two"]);
-    assert_eq!(schema::migrate(&mut connection, &migrations).unwrap(), 4);
-    assert_eq!(schema::version(&connection).unwrap(), 6);
+    assert_eq!(schema::migrate(&mut connection, &migrations).unwrap(), 5);
+    assert_eq!(schema::version(&connection).unwrap(), 7);
     connection.execute_batch("SELECT one, two FROM pickup").unwrap();
 
     migrations.extend(["ALTER TABLE pickup ADD COLUMN three", "nonsense"]);
     assert!(schema::migrate(&mut connection, &migrations).is_err());
-    assert_eq!(schema::version(&connection).unwrap(), 7, "the step that failed left nothing behind");
+    assert_eq!(schema::version(&connection).unwrap(), 8, "the step that failed left nothing behind");
 }
 
 #[test]
@@ -175,6 +175,41 @@ fn a_journal_of_version_1_keeps_all_it_knows_and_takes_commits() {
     sql(dir.path(), "DROP TABLE followed");
     let Opened::Rebuilt { why, .. } = Journal::open(dir.path(), None, 0).unwrap().1 else { panic!() };
     assert_eq!(why, "table followed is missing");
+}
+
+#[test]
+fn a_journal_of_version_4_keeps_what_is_brief() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let brief = |generation| staged_before(intent(generation, &[change("a", Some(file(dir.path(), "1")))]));
+    for (generation, reached) in [(1, 3), (2, 1), (3, 0)] {
+        let intent = brief(generation);
+        let id = journal.intend(&intent, 1).unwrap();
+        if reached > 0 {
+            journal.committed(id, &all_committed(&intent), 2).unwrap();
+        }
+        if reached > 1 {
+            journal.retired(id, &[0]).unwrap();
+            journal.finish(id, 3).unwrap();
+        }
+    }
+    let told = |journal: &Journal| {
+        let history =
+            journal.history(None, 9).unwrap().into_iter().map(|one| (one.generation, one.outcome, one.changes));
+        format!("{:?} {:?}", history.collect::<Vec<_>>(), journal.open_deployments().unwrap())
+    };
+    let before = told(&journal);
+    let back = "ALTER TABLE deployment ADD COLUMN intent TEXT;
+                UPDATE deployment SET intent = (SELECT intent FROM brief WHERE deployment = id);
+                UPDATE deployment SET state = NULL WHERE state = 'staged';
+                DROP TABLE brief;
+                PRAGMA user_version = 4";
+    journal.connection.execute_batch(back).unwrap();
+    drop(journal);
+    let (journal, opened) = Journal::open(dir.path(), None, 0).unwrap();
+    assert_eq!(opened, Opened::Migrated { from: 4 });
+    assert_eq!(told(&journal), before);
+    assert_eq!(journal.open_deployments().unwrap().len(), 2);
 }
 
 #[test]

@@ -71,8 +71,8 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
     let wal = dir.path().join("journal.db-wal");
     let before = std::fs::metadata(&wal).unwrap().len();
     let id = journal.intend(&brief, 2).unwrap();
-    // The row and its entry in the index: a page each, with a header of 24 bytes.
-    assert_eq!(std::fs::metadata(&wal).unwrap().len() - before, 2 * (4096 + 24));
+    // The row, its entry in the index, and what it is about: a page each, with a header of 24 bytes.
+    assert_eq!(std::fs::metadata(&wal).unwrap().len() - before, 3 * (4096 + 24));
 
     let state = killed(dir.path());
     let offline = Journal::open_read_only(state.path()).unwrap().unwrap();
@@ -118,7 +118,7 @@ fn what_does_not_go_live_all_at_once_is_written_out() {
         let intent = staged_before(intent(1, &changes));
         let id = journal.intend(&intent, 1).unwrap();
         let written = |journal: &Journal| {
-            let sql = "SELECT count(step.number), deployment.intent IS NULL FROM deployment LEFT JOIN step ON step.deployment = id";
+            let sql = "SELECT count(step.number), (SELECT count(*) FROM brief) = 0 FROM deployment LEFT JOIN step ON step.deployment = id";
             journal.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
         };
         assert_eq!(written(&journal), (0, false), "record {number}");
@@ -201,6 +201,26 @@ fn of_a_brief_deployment_that_is_committed_no_group_goes_back() {
     journal.retired(id, &[1]).unwrap();
     journal.finish(id, 2).unwrap();
     assert_eq!(journal.history(None, 1).unwrap()[0].outcome, Outcome::Applied);
+}
+
+#[test]
+fn receipts_are_found_beside_and_between_what_is_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let changes = ["b", "d/x", "f"].map(|at| change(at, Some(file(dir.path(), "1"))));
+    deploy(&mut journal, &intent(7, &changes), 1).unwrap();
+    let units = ["a", "b", "c", "d/x", "d/y", "e", "g"].map(path);
+    let found = |asked: &[(&str, usize)]| -> Vec<bool> {
+        let asked: Vec<_> = asked.iter().map(|(deployer, at)| (*deployer, &units[*at])).collect();
+        journal.receipts("app", &asked).unwrap().iter().map(Option::is_some).collect()
+    };
+    let all: Vec<_> = (0..units.len()).map(|at| ("copy", at)).collect();
+    assert_eq!(found(&all), [false, true, false, true, false, false, false]);
+    assert_eq!(found(&[("copy", 0), ("copy", 0)]), [false, false], "nothing is there, or between");
+    assert_eq!(found(&[("copy", 1), ("copy", 1)]), [true, true], "at both ends");
+    assert_eq!(found(&[("copy", 5), ("copy", 2)]), [false, false], "something else is between");
+    assert_eq!(found(&[("other", 1), ("copy", 3), ("other", 3)]), [false, true, false], "each deployer by itself");
+    assert_eq!(found(&[("copy", 3)]), [true]);
 }
 
 #[test]
@@ -646,8 +666,10 @@ fn what_version_3_had_begun_is_over() {
     let step = json!({ "deployer": "copy", "config_digest": "c", "unit": unit, "changes": [unit], "old": null,
                        "staged": "{\"staged\":0}" });
     let old = json!({ "groups": [[step]] }).to_string();
+    let before = "DROP TABLE brief; ALTER TABLE deployment DROP COLUMN state; ALTER TABLE deployment ADD COLUMN intent;
+                  PRAGMA user_version = 3";
+    journal.connection.execute_batch(before).unwrap();
     journal.connection.execute("UPDATE deployment SET intent = ?1", [old]).unwrap();
-    journal.connection.execute_batch("ALTER TABLE deployment DROP COLUMN state; PRAGMA user_version = 3").unwrap();
     drop(journal);
     let mut journal = open(dir.path());
     assert_eq!(journal.open_deployments().unwrap().len(), 1);
