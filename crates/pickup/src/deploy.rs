@@ -80,13 +80,19 @@ pub enum Observed {
 /// What a deployer may use while it works: everything from outside comes through here, so that tests are deterministic.
 #[derive(Clone, Debug)]
 pub struct Context {
-    scratch: Arc<Path>,
+    common: Arc<Common>,
     deadline: Instant,
-    /// `None` if the work is never given up.
-    cancel: Option<CancellationToken>,
     output: Arc<Mutex<String>>,
+}
+
+/// What is the same for all phases of all units that a deployer works on together.
+#[derive(Clone, Debug)]
+struct Common {
+    scratch: Arc<Path>,
     home: Arc<Path>,
     reporter: Reporter,
+    /// `None` if the work is never given up.
+    cancel: Option<CancellationToken>,
     is_flushed: bool,
 }
 
@@ -109,49 +115,58 @@ impl Context {
         now: Instant,
         timeout: Duration,
     ) -> Self {
-        let deadline = now + timeout;
-        Self { scratch, deadline, cancel: None, output: Arc::default(), home, reporter, is_flushed: false }
+        let common = Common { scratch, home, reporter, cancel: None, is_flushed: false };
+        Self { common: common.into(), deadline: now + timeout, output: Arc::default() }
+    }
+
+    /// That of another phase, which begins at `now`.
+    #[must_use]
+    pub(crate) fn renewed(&self, now: Instant, timeout: Duration) -> Self {
+        Self { common: self.common.clone(), deadline: now + timeout, output: Arc::default() }
     }
 
     /// The same context, for one of many units that are [flushed](Deployer::flush) together.
     #[must_use]
-    pub(crate) fn flushed(self, is_flushed: bool) -> Self {
-        Self { is_flushed, ..self }
+    pub(crate) fn flushed(mut self, is_flushed: bool) -> Self {
+        Arc::make_mut(&mut self.common).is_flushed = is_flushed;
+        self
     }
 
     /// Whether [`Deployer::flush`] follows before anything depends on this phase, so that making its own work durable
     /// is not this phase's business.
     pub fn is_flushed(&self) -> bool {
-        self.is_flushed
+        self.common.is_flushed
     }
 
     /// The same context, with a home and somebody who hears.
     #[must_use]
-    pub(crate) fn at_home(self, home: PathBuf, reporter: Reporter) -> Self {
-        Self { home: home.into(), reporter, ..self }
+    pub(crate) fn at_home(mut self, home: PathBuf, reporter: Reporter) -> Self {
+        let common = Arc::make_mut(&mut self.common);
+        (common.home, common.reporter) = (home.into(), reporter);
+        self
     }
 
     /// The same context, cancelled together with `cancel`.
     #[must_use]
     pub(crate) fn cancelled_by(mut self, cancel: &CancellationToken) -> Self {
-        self.cancel = Some(cancel.clone());
+        Arc::make_mut(&mut self.common).cancel = Some(cancel.clone());
         self
     }
 
     /// A private directory for this deployer and generation, on the file system of the state directory. It may not
     /// exist yet; it is removed once the generation is retired.
     pub fn scratch(&self) -> &Path {
-        &self.scratch
+        &self.common.scratch
     }
 
     /// A private directory for this deployer and pickup that stays from generation to generation. It may not exist yet.
     pub fn home(&self) -> &Path {
-        &self.home
+        &self.common.home
     }
 
     /// Where to say what happens to something live after the phase that made it so.
     pub fn reporter(&self) -> &Reporter {
-        &self.reporter
+        &self.common.reporter
     }
 
     /// When this phase must be over.
@@ -161,7 +176,7 @@ impl Context {
 
     /// Waits until the work is to be given up.
     pub async fn cancelled(&self) {
-        match &self.cancel {
+        match &self.common.cancel {
             Some(cancel) => cancel.cancelled().await,
             None => std::future::pending().await,
         }
@@ -169,7 +184,7 @@ impl Context {
 
     /// Whether the work is to be given up.
     pub fn is_cancelled(&self) -> bool {
-        self.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
+        self.common.cancel.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Adds to what is shown when the deployment fails, such as a program's output. Only the last 16 KiB are kept.

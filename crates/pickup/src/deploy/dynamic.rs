@@ -5,8 +5,10 @@ use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::task::{self, Poll};
+use std::time::Instant;
 
 use serde_json::Value;
+use tokio::time::{Sleep, sleep_until};
 
 use crate::deploy::{Context, Deployer, Ending, Observed, Receipt, Scope, Unit, Verdict};
 use crate::error::{Error, ErrorKind, Result};
@@ -207,19 +209,40 @@ fn guarded<'a, D, T: 'a>(
     cx: &'a Context,
     work: impl Future<Output = Result<T>> + Send + 'a,
 ) -> Phase<'a, T> {
-    let work = CatchUnwind(Box::pin(work));
+    let work = Bounded { work: CatchUnwind(Box::pin(work)), deadline: cx.deadline(), timer: None };
     Box::pin(async move {
-        match tokio::time::timeout_at(cx.deadline().into(), work).await {
+        match work.await {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => {
                 let panic = panic_text(panic.as_ref());
                 Err(Error::deploy(format!("{phase} it: {} panicked: {panic}", name::<D>())))
             }
-            Err(_elapsed) => {
-                Err(Error::new(ErrorKind::Timeout, format!("{phase} it: {} ran out of time", name::<D>())))
-            }
+            Err(Elapsed) => Err(Error::new(ErrorKind::Timeout, format!("{phase} it: {} ran out of time", name::<D>()))),
         }
     })
+}
+
+/// Work with a deadline. Much is done without waiting for anything, and then no timer is made.
+struct Bounded<'a, T> {
+    work: CatchUnwind<'a, T>,
+    deadline: Instant,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// The deadline was there first.
+struct Elapsed;
+
+impl<T> Future for Bounded<'_, T> {
+    type Output = Result<Result<T, Box<dyn Any + Send>>, Elapsed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
+        if let Poll::Ready(done) = Pin::new(&mut self.work).poll(cx) {
+            return Poll::Ready(Ok(done));
+        }
+        let deadline = self.deadline;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
+        timer.as_mut().poll(cx).map(|()| Err(Elapsed))
+    }
 }
 
 /// A future whose panic is its result. It is not polled again after one, so broken state in it is never seen.

@@ -3,6 +3,7 @@
 //! Everything is journalled before it is done, so that `recover` can finish or take back what a crash cut off. Whatever
 //! fails is taken back in reverse order; what cannot be taken back is `Stuck`, and said so.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -37,11 +38,30 @@ pub(super) struct Transaction<'a> {
     pub live: Vec<Outcome>,
     /// Whether the change set is so large that what it writes is put on disk together.
     pub is_flushed: bool,
+    /// The contexts that were made first, of which all others are made.
+    models: RefCell<Vec<Model<'a>>>,
+}
+
+/// A context for phases that may be given up, or for those that end something.
+struct Model<'a> {
+    deployer: &'a str,
+    generation: u64,
+    ends: bool,
+    context: Context,
 }
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(shared: &'a Shared, pickup: &'a str, deployers: &'a [Bound], owed: &'a mut Owing) -> Self {
-        Self { shared, pickup, deployers, enders: deployers, owed, live: Vec::new(), is_flushed: false }
+        Self {
+            shared,
+            pickup,
+            deployers,
+            enders: deployers,
+            owed,
+            live: Vec::new(),
+            is_flushed: false,
+            models: RefCell::default(),
+        }
     }
 
     /// The same, with `enders`: its deployers, and former ones that left something.
@@ -63,6 +83,7 @@ impl<'a> Transaction<'a> {
         if planned.is_empty() {
             return Ok(outcomes);
         }
+        self.models.take();
         self.is_flushed = planned.iter().map(|group| group.steps.len()).sum::<usize>() >= FLUSHED_STEPS;
         let mut groups = self.prepare(planned)?;
         // What leaves nothing behind need not be known of beforehand.
@@ -120,18 +141,31 @@ impl<'a> Transaction<'a> {
         Ok(groups)
     }
 
-    fn bound(&self, name: &str) -> Result<&Bound> {
+    fn bound(&self, name: &str) -> Result<&'a Bound> {
         let known = self.deployers.iter().find(|bound| bound.name == name);
         known.ok_or_else(|| Error::deploy(format!("find a deployer named `{name}`")))
     }
 
-    fn context(&self, unit: &Unit, deployer: &Bound) -> Context {
-        self.shared.context(self.pickup, unit.generation, deployer).flushed(self.is_flushed)
+    fn context(&self, unit: &Unit, deployer: &'a Bound) -> Context {
+        self.context_like(unit, deployer, false)
     }
 
     /// For a phase that ends what another one began.
-    fn context_to_end(&self, unit: &Unit, deployer: &Bound) -> Context {
-        self.shared.context_to_end(self.pickup, unit.generation, deployer).flushed(self.is_flushed)
+    fn context_to_end(&self, unit: &Unit, deployer: &'a Bound) -> Context {
+        self.context_like(unit, deployer, true)
+    }
+
+    fn context_like(&self, unit: &Unit, deployer: &'a Bound, ends: bool) -> Context {
+        let mut models = self.models.borrow_mut();
+        let (name, generation) = (deployer.name.as_str(), unit.generation);
+        let is_it = |model: &&Model<'_>| (model.generation, model.ends) == (generation, ends) && model.deployer == name;
+        if let Some(model) = models.iter().find(is_it) {
+            return model.context.renewed(self.shared.now(), deployer.common.timeout);
+        }
+        let make = if ends { Shared::context_to_end } else { Shared::context };
+        let context = make(self.shared, self.pickup, generation, deployer).flushed(self.is_flushed);
+        models.push(Model { deployer: name, generation, ends, context: context.clone() });
+        context
     }
 
     /// Puts on disk what the deployers of `groups` left to that; a deployer that cannot fails all of its groups.
@@ -409,8 +443,10 @@ impl<'a> Transaction<'a> {
         for progress in groups.iter().filter(|progress| !progress.undo_errors.is_empty() || progress.is_unswept) {
             lingering.extend(progress.units());
         }
-        let committed = groups.iter().filter(|progress| progress.is_committed);
-        self.owed.superseded(self.shared.now(), &committed.flat_map(Progress::units).collect());
+        if !self.owed.lingering.is_empty() {
+            let committed = groups.iter().filter(|progress| progress.is_committed);
+            self.owed.superseded(self.shared.now(), &committed.flat_map(Progress::units).collect());
+        }
         let lingers = !lingering.is_empty();
         self.owed.unwritten.push(Owed::End { id, retired, lingers });
         if lingers {
