@@ -9,9 +9,14 @@
 use std::fs::File;
 use std::io;
 use std::marker::PhantomData;
+use std::time::{Duration, Instant};
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
+
+/// So long after it was held, what is held still is: whoever wants to write it waits for the kernel's `lease-break-time`,
+/// which is a second at least, before it is taken away.
+const HELD_AT_LEAST: Duration = Duration::from_millis(100);
 
 /// Whether somebody has the file open for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,9 +110,14 @@ impl Lease {
     }
 }
 
+/// Whether nobody can have written to `file` between `asked`, before it was held, and `now`.
+pub(crate) fn was_held(file: &File, asked: Instant, now: Instant) -> bool {
+    now.saturating_duration_since(asked) < HELD_AT_LEAST || is_held(file)
+}
+
 /// Whether nobody opened `file` for writing since it is held.
 #[cfg(target_os = "linux")]
-pub(crate) fn is_held(file: &File) -> bool {
+fn is_held(file: &File) -> bool {
     use std::os::fd::AsRawFd;
 
     // SAFETY: the descriptor is open for as long as `file` is borrowed, and `F_GETLEASE` takes nothing else.
@@ -115,7 +125,7 @@ pub(crate) fn is_held(file: &File) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn is_held(_file: &File) -> bool {
+fn is_held(_file: &File) -> bool {
     false
 }
 

@@ -62,6 +62,7 @@ fn who_wants_to_write_what_is_held_waits_and_is_noticed() {
     assert!(!is_held(&file));
     assert_eq!(lease.hold(&file), Writer::Nobody);
     assert!(is_held(&file));
+    assert!(was_held(&file, Instant::now(), Instant::now() + HELD_AT_LEAST));
     let is_open = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -72,6 +73,9 @@ fn who_wants_to_write_what_is_held_waits_and_is_noticed() {
             std::thread::yield_now();
         }
         assert!(!is_open.load(Ordering::SeqCst));
+        let asked = Instant::now();
+        assert!(was_held(&file, asked, asked), "he waits for a second at least");
+        assert!(!was_held(&file, asked, asked + HELD_AT_LEAST));
         // The scope ends once he has it.
         release(&file);
     });

@@ -41,7 +41,10 @@ impl Opened {
 
     /// Opens what is called `name` in the directory for reading, if it is no symlink; never waits, whatever it is.
     pub(crate) fn read(&self, name: &OsStr) -> io::Result<File> {
-        probe::open_without_symlinks(&self.directory, Path::new(name))
+        use rustix::fs::{Mode, openat};
+
+        let opened = openat(&self.directory, name, probe::READ_FLAGS, Mode::empty())?;
+        Ok(File::from(opened))
     }
 
     /// The identity of the directory itself: its `ctime` moves with each rename of it, and with each name in it.

@@ -4,6 +4,7 @@
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::opened::Opened;
 use super::structure;
@@ -120,12 +121,12 @@ impl Probe {
         hint: Hint,
         Before { known, partial, .. }: Before<'_>,
     ) -> io::Result<Attempt> {
+        let asked = Instant::now();
         let writer = self.lease.hold(&file);
-        let metadata = file.metadata()?;
-        let before = Fingerprint::of(&metadata);
+        let (before, is_file) = identity(&file)?;
         let partial = partial.filter(|(judged, _)| **judged == before).map(|(_, why)| why);
         let is_other = |seen: &Fingerprint| (before.dev, before.ino) != (seen.dev, seen.ino);
-        if seen.is_some_and(is_other) || !metadata.is_file() {
+        if seen.is_some_and(is_other) || !is_file {
             return Ok(Attempt::Replaced);
         }
         let sight = |fingerprint, writer, shape| Sight::File { fingerprint, hint, writer, shape };
@@ -135,7 +136,9 @@ impl Probe {
             // Whoever may still be waited for is not read each time.
             if name.is_some() && before.size <= READ_MAX {
                 content = read_whole(&file, before.size)?;
-                if let (Some(name), Some(content)) = (name, content.take_if(|_| lease::is_held(&file))) {
+                if let (Some(name), Some(content)) =
+                    (name, content.take_if(|_| lease::was_held(&file, asked, Instant::now())))
+                {
                     // Whoever waits to write need not wait for the rest.
                     drop(file);
                     let shape = structure::shape_of(&mut Cursor::new(&content), name, before.size)?;
@@ -152,7 +155,7 @@ impl Probe {
             },
             (Writer::Nobody | Writer::Unknown | Writer::Somebody, _, _) => Shape::Whole,
         };
-        let after = Fingerprint::of(&file.metadata()?);
+        let (after, _) = identity(&file)?;
         if (after.size, after.mtime) == (before.size, before.mtime) {
             let content = content.filter(|_| after == before);
             let read = content.map(|content| Read { content, file: Some(file) });
@@ -162,6 +165,19 @@ impl Probe {
             Ok(Attempt::Changed(sight(after, Writer::Somebody, Shape::Whole)))
         }
     }
+}
+
+/// The identity of an open file, and whether it is a regular one.
+#[cfg(target_os = "linux")]
+fn identity(file: &File) -> io::Result<(Fingerprint, bool)> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok((Fingerprint::of_stat(&stat), rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn identity(file: &File) -> io::Result<(Fingerprint, bool)> {
+    let metadata = file.metadata()?;
+    Ok((Fingerprint::of(&metadata), metadata.is_file()))
 }
 
 /// All of the file, of which nothing was read yet; `None` if it has not just `size` bytes.
@@ -295,7 +311,7 @@ fn is_loop(error: &io::Error) -> bool {
 /// Opens for reading; no symlink anywhere on the way, where the kernel can promise that.
 #[cfg(target_os = "linux")]
 fn open_real(path: &Path) -> io::Result<File> {
-    match open_without_symlinks(rustix::fs::CWD, path) {
+    match open_without_symlinks(path) {
         // An old kernel, or a sandbox that does not know the call: then only the last component is guarded.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => open_no_follow(path),
         opened => opened,
@@ -307,13 +323,19 @@ fn open_real(path: &Path) -> io::Result<File> {
     open_no_follow(path)
 }
 
-/// Opens for reading what lies at `path` below `directory`; no symlink anywhere on the way from there.
+/// To read a regular file, to wait for nothing, and not to follow a symlink in the last place.
 #[cfg(target_os = "linux")]
-pub(super) fn open_without_symlinks(directory: impl std::os::fd::AsFd, path: &Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+pub(super) const READ_FLAGS: rustix::fs::OFlags = {
+    use rustix::fs::OFlags;
+    OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW).union(OFlags::NOCTTY)
+};
 
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NOCTTY;
-    let opened = openat2(directory, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+/// Opens for reading; no symlink anywhere on the way.
+#[cfg(target_os = "linux")]
+fn open_without_symlinks(path: &Path) -> io::Result<File> {
+    use rustix::fs::{CWD, Mode, ResolveFlags, openat2};
+
+    let opened = openat2(CWD, path, READ_FLAGS, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
     Ok(File::from(opened))
 }
 
