@@ -3,7 +3,9 @@
 //! What is captured is what is judged and what is deployed: the bytes are in the content store, named by their digest,
 //! before anything looks at them again.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -20,6 +22,11 @@ pub(crate) mod store;
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {
+    /// That of these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        Self(*blake3::hash(bytes).as_bytes())
+    }
+
     /// The first 12 hexadecimal digits, for names that people read.
     pub fn short(&self) -> String {
         self.to_string()[..12].to_owned()
@@ -34,6 +41,28 @@ impl Digest {
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
         hex
+    }
+}
+
+/// What is found by a digest.
+pub(crate) type ByDigest<T> = HashMap<Digest, T, BuildHasherDefault<Uniform>>;
+
+/// Digests are as evenly spread as any hash of them could be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Uniform(u64);
+
+impl Hasher for Uniform {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some(first) = bytes.first_chunk() {
+            self.0 = u64::from_le_bytes(*first);
+        }
+    }
+
+    /// The length, which is the same for all.
+    fn write_usize(&mut self, _length: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 
@@ -59,7 +88,7 @@ impl FromStr for Digest {
 
 impl Serialize for Digest {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 

@@ -53,7 +53,7 @@ fn module(name: &str, config: &ModuleConfig, site: Site<'_>) -> Result<Arc<dyn D
     use crate::deploy::Module;
 
     // A directory for each name, because what is loaded is counted by directory; any text may be a name.
-    let own = Digest(*blake3::hash(name.as_bytes()).as_bytes()).short();
+    let own = Digest::of(name.as_bytes()).short();
     let probe = site.module_probe.filter(|_| config.probe).map(<[OsString]>::to_vec);
     Ok(Arc::new(Module::new(config.clone(), site.state_dir.join("modules").join(own), probe)?))
 }

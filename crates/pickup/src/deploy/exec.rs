@@ -158,7 +158,7 @@ impl Exec {
 
 /// A directory name of the unit's own, because the units of a generation share a scratch directory.
 fn own_name(unit: &Unit) -> String {
-    format!("exec-{}", Digest(*blake3::hash(unit.path.as_path().as_os_str().as_encoded_bytes()).as_bytes()).short())
+    format!("exec-{}", Digest::of(unit.path.as_path().as_os_str().as_encoded_bytes()).short())
 }
 
 /// Copies what was captured to where the command finds it under its own name.

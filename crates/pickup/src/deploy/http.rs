@@ -190,7 +190,7 @@ impl Deployer for Http {
 
 /// A directory name of the unit's own, because the units of a generation share a scratch directory.
 fn own_name(unit: &Unit) -> String {
-    format!("http-{}", Digest(*blake3::hash(unit.path.as_path().as_os_str().as_encoded_bytes()).as_bytes()).short())
+    format!("http-{}", Digest::of(unit.path.as_path().as_os_str().as_encoded_bytes()).short())
 }
 
 /// The same for each attempt at the same thing. The generation is that of the unit, not of what is sent: what is sent

@@ -323,7 +323,7 @@ impl Work {
             return Err(refused(generations::full(count)));
         }
         let (bytes, judged) = self.judged(unit)?;
-        let digest = Digest(*blake3::hash(&bytes).as_bytes());
+        let digest = Digest::of(&bytes);
         if unit.digest() != Some(digest) {
             let stored = unit.file().map(CapturedFile::named).unwrap_or_default();
             return Err(Error::deploy("load it: the stored content is damaged").at(stored).transient());
@@ -351,7 +351,7 @@ impl Work {
         let (path, generation, most) = (&new.path, new.generation, self.config.max_generations);
         let full = self.directory.join(path);
         let bytes = std::fs::read(&full).doing("read", &full)?;
-        if Digest(*blake3::hash(&bytes).as_bytes()) != new.digest {
+        if Digest::of(&bytes) != new.digest {
             return Err(refused(Refusal::new(Reason::Identity, "somebody changed the copy that was judged")));
         }
         let judged = judge::descriptor(&bytes).map_err(refused)?;

@@ -3,12 +3,11 @@
 //! A record is the digest, the length in four bytes, least first, and the content. Records are written many at a time, before
 //! anybody relies on them. What a crash leaves is read again: up to the first record that is not what its digest says.
 
-use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use crate::capture::Digest;
+use crate::capture::{ByDigest, Digest};
 
 #[cfg(all(test, unix))]
 mod tests;
@@ -37,7 +36,7 @@ pub(super) struct Recent {
     /// How long the file is; what is not written yet begins here.
     written: u64,
     unwritten: Vec<u8>,
-    places: HashMap<Digest, Place>,
+    places: ByDigest<Place>,
     /// How many were ever added.
     added: u64,
     /// Whether another store may have the file by now.
@@ -58,7 +57,7 @@ impl Recent {
             file: None,
             written: 0,
             unwritten: Vec::new(),
-            places: HashMap::new(),
+            places: ByDigest::default(),
             added: 0,
             is_let_go: true,
         }
@@ -169,7 +168,7 @@ impl Recent {
     pub(super) fn forget(&mut self, digest: &Digest) {
         self.places.remove(digest);
         if self.places.is_empty() {
-            self.places = HashMap::new();
+            self.places = ByDigest::default();
             self.unwritten = Vec::new();
             self.written = 0;
             // If it stays as it is, it is written over.

@@ -3,7 +3,7 @@
 //! A file of its own is most of what the capture of a small one costs. So small contents go into one file together first,
 //! and get their own when there is nothing else to do, or somebody asks where they are.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::thread::Builder;
 use super::hook::{Hook, StoreWrite};
 use super::recent::{Recent, Unread};
 use super::{bytes, make_directory};
-use crate::capture::{Digest, stored_path};
+use crate::capture::{ByDigest, Digest, stored_path};
 use crate::error::{Error, ErrorKind, IoContext, Result};
 
 const READ_LAST: &str = "read what was captured last in";
@@ -36,7 +36,7 @@ pub(super) struct State {
     /// Bytes stored, and bytes that captures under way may store.
     pub used: u64,
     /// What was captured and nobody refers to yet, by the number of captures.
-    pub pinned: HashMap<Digest, usize>,
+    pub pinned: ByDigest<usize>,
     /// While a collection is under way, what was unpinned since it began: what it keeps may have been listed before that.
     pub unpinned: Option<HashSet<Digest>>,
     /// What has no file of its own yet.
@@ -62,7 +62,7 @@ impl Shelf {
     /// captured last, it is read on a thread of its own, and whoever needs the state waits for that.
     pub(super) fn open(dir: &Path, is_masked: bool) -> Result<Arc<Self>> {
         let unread = Unread::open(dir).doing(READ_LAST, dir)?;
-        let state = State { used: 0, pinned: HashMap::new(), unpinned: None, recent: Recent::out_of_reach(dir) };
+        let state = State { used: 0, pinned: ByDigest::default(), unpinned: None, recent: Recent::out_of_reach(dir) };
         let (below, hook) = (OnceLock::new(), OnceLock::new());
         let (is_counted, state) = (Mutex::default(), Mutex::new(state));
         let shelf = Arc::new(Self { dir: dir.to_owned(), below, hook, is_masked, is_counted, state });

@@ -16,7 +16,7 @@ pub(super) const BRIEF_MAX: usize = 16 * 1024;
 impl Store {
     /// Takes `content` into the store and pins it; `named` is what errors call it.
     pub(super) fn keep_small(&self, content: &[u8], named: &Path) -> Result<Digest> {
-        let (digest, size) = (Digest(*blake3::hash(content).as_bytes()), content.len() as u64);
+        let (digest, size) = (Digest::of(content), content.len() as u64);
         let is_brief = content.len() <= BRIEF_MAX && self.shelf.below.get().is_none();
         let kept = if is_brief { self.keep_brief(&digest, content) } else { Ok(false) };
         if matches!(kept, Ok(true)) || self.pin_if_stored(&digest, size) {

@@ -127,7 +127,7 @@ fn unit_path(path: &Path) -> Result<UnitPath> {
 }
 
 fn capture(store: &Path, file: &File) -> Result<CapturedFile> {
-    let digest = Digest(*blake3::hash(&file.bytes).as_bytes());
+    let digest = Digest::of(&file.bytes);
     let stored = store.join(digest.to_string());
     std::fs::create_dir_all(store).doing("create the directory", store)?;
     if !stored.exists() {

@@ -55,7 +55,7 @@ impl Copies {
     /// The path below the base for a generation of `unit` with these bytes. It is the same for the same generation, unless it `is_used`.
     pub(super) fn path(&self, unit: &Unit, digest: Digest, is_used: impl Fn(&Path) -> bool) -> PathBuf {
         let identity = [unit.pickup.as_bytes(), b"\0", unit.path.as_path().as_os_str().as_encoded_bytes()].concat();
-        let of_unit = Digest(*blake3::hash(&identity).as_bytes()).short();
+        let of_unit = Digest::of(&identity).short();
         let own = self.directory.file_name().unwrap_or_default();
         let name = unit.path.file_name().unwrap_or("module.so".as_ref());
         let mut paths = (1_u32..).map(|attempt| {
