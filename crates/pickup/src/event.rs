@@ -244,15 +244,14 @@ impl Publisher {
         }
     }
 
-    pub(crate) fn publish(&self, at: i64, pickup: &str, kind: EventKind) {
+    pub(crate) fn publish(&self, at: i64, pickup: &str, kind: impl FnOnce() -> EventKind) {
         // The lock spans the send, so that the order of sequence numbers is the order of delivery.
         let mut state = self.state();
         state.sequence += 1;
-        let event = Event { version: EVENT_VERSION, sequence: state.sequence, at, pickup: pickup.into(), kind };
-        if let Some(sender) = &state.sender {
-            // No subscriber is no error.
-            let _ = sender.send(event);
-        }
+        let Some(sender) = state.sender.as_ref().filter(|sender| sender.receiver_count() > 0) else { return };
+        let event = Event { version: EVENT_VERSION, sequence: state.sequence, at, pickup: pickup.into(), kind: kind() };
+        // A subscriber that is gone by now is no error.
+        let _ = sender.send(event);
     }
 
     /// Nothing comes any more: subscribers see the end once they have seen everything before it.
@@ -274,7 +273,7 @@ mod tests {
         let publisher = Publisher::new();
         let mut events = publisher.subscribe();
         for _ in 0..CAPACITY + 5 {
-            publisher.publish(0, "p", EventKind::Released);
+            publisher.publish(0, "p", || EventKind::Released);
         }
         assert_eq!(events.next().await, Some(Delivery::Lagged(5)));
         let Some(Delivery::Event(event)) = events.next().await else { panic!("no event") };
@@ -285,6 +284,16 @@ mod tests {
             left += 1;
         }
         assert_eq!(left, CAPACITY - 1);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_hears_is_counted_and_not_put_together() {
+        let publisher = Publisher::new();
+        publisher.publish(0, "p", || unreachable!("nobody hears"));
+        let mut events = publisher.subscribe();
+        publisher.publish(0, "p", || EventKind::Released);
+        let Some(Delivery::Event(event)) = events.next().await else { panic!("no event") };
+        assert_eq!(event.sequence, 2);
     }
 
     #[test]

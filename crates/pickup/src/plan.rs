@@ -190,6 +190,9 @@ pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Ro
 fn in_order(changes: Vec<Change>) -> (Vec<Change>, usize) {
     let (mut puts, removals): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.content.is_some());
     puts.sort_by(|one, other| one.path.cmp(&other.path));
+    if removals.is_empty() {
+        return (puts, 0);
+    }
     let wanted: BTreeSet<&UnitPath> = puts.iter().map(|change| &change.path).collect();
     let directories: BTreeSet<UnitPath> = puts.iter().flat_map(|change| above(&change.path)).collect();
     let (mut ordered, mut removals): (Vec<_>, Vec<_>) = removals.into_iter().partition(|removal| {

@@ -1,6 +1,6 @@
 //! Stages 4 and 5 of one pickup: closing a change set, and handing its plan to the lane.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -176,6 +176,9 @@ impl Pickup {
 
     /// What failed is over where the version that failed is not there any more, and what is there is live.
     fn forget_superseded(&mut self, closed: &BTreeSet<UnitPath>, changes: &[Change]) {
+        if self.failures.is_empty() {
+            return;
+        }
         let changed: BTreeSet<&UnitPath> = changes.iter().map(|change| &change.path).collect();
         for unit in closed.iter().filter(|unit| !changed.contains(unit)) {
             let wanted = self.wanted(unit).map(|content| content.digest());
@@ -268,7 +271,8 @@ impl Pickup {
             }
         };
         self.in_hand = changes.iter().map(|change| change.path.clone()).collect();
-        let since = self.in_hand.iter().filter_map(|unit| Some((unit.clone(), self.since.remove(unit)?))).collect();
+        let mut since = HashMap::with_capacity(self.in_hand.len());
+        since.extend(self.in_hand.iter().filter_map(|unit| Some((unit.clone(), self.since.remove(unit)?))));
         for unit in &self.in_hand {
             self.touched.remove(unit);
         }

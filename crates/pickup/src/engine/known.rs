@@ -109,6 +109,48 @@ pub(super) fn sift(
     marked
 }
 
+/// Files that the journal is to be told of, each once.
+#[derive(Default)]
+pub(super) struct Unsaved {
+    places: Vec<Place>,
+    /// Whether they are in descending order, and each is there once.
+    is_sorted: bool,
+}
+
+impl Unsaved {
+    pub(super) fn insert(&mut self, place: Place) {
+        self.places.push(place);
+        self.is_sorted = false;
+    }
+
+    /// At least so many as there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The next `at_most` of them, in order.
+    pub(super) fn next(&mut self, at_most: usize) -> impl Iterator<Item = &Place> {
+        if !self.is_sorted {
+            self.places.sort_unstable_by(|one, other| other.cmp(one));
+            self.places.dedup();
+            self.is_sorted = true;
+        }
+        self.places.iter().rev().take(at_most)
+    }
+
+    /// The journal was told of so many.
+    pub(super) fn drop_next(&mut self, count: usize) {
+        self.places.truncate(self.places.len().saturating_sub(count));
+        if self.places.is_empty() {
+            self.places = Vec::new();
+        }
+    }
+}
+
 /// What is being read on a thread of its own, if anything is.
 #[derive(Default)]
 pub(super) struct Reading {
@@ -187,6 +229,23 @@ mod tests {
         let found = [(0, ""), (1, ""), (1, "d"), (1, "d/a"), (1, "c"), (1, "e"), (2, "")];
         let found = found.map(|(root, path)| reading.may_know(&mut known, &place(root, path)));
         assert_eq!(found, [false, true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn the_journal_is_told_of_each_file_once_in_order_and_bit_by_bit() {
+        let place = |path: &str| Place { root: 0, path: UnitPath::new(path).unwrap() };
+        let mut unsaved = Unsaved::default();
+        let next = |unsaved: &mut Unsaved, at_most| -> Vec<String> {
+            unsaved.next(at_most).map(|place| place.path.to_string()).collect()
+        };
+        ["c", "a", "b", "a"].into_iter().for_each(|path| unsaved.insert(place(path)));
+        assert_eq!(next(&mut unsaved, 2), ["a", "b"]);
+        assert_eq!(next(&mut unsaved, 2), ["a", "b"], "the journal could not be written");
+        unsaved.drop_next(2);
+        ["d", "a"].into_iter().for_each(|path| unsaved.insert(place(path)));
+        assert_eq!((next(&mut unsaved, usize::MAX), unsaved.len()), (["a", "c", "d"].map(str::to_owned).to_vec(), 3));
+        unsaved.drop_next(3);
+        assert!(unsaved.is_empty());
     }
 
     /// Sifts what `directory` of root 0 was found to hold, by name and time; gives what is left, and what is marked.

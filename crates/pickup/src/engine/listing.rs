@@ -16,6 +16,10 @@ use crate::source::scan::{Found, Listed, Tree, Walked, walk};
 use crate::source::watch::{Failure, Target};
 use crate::source::{Fingerprint, Hint, Place};
 
+#[cfg(all(test, target_os = "linux"))]
+#[expect(clippy::disallowed_methods, reason = "the tests are the writers")]
+mod tests;
+
 /// After so many files their directory is opened anew: another may have its name by now.
 const OPENED_MAX: usize = 1024;
 

@@ -194,7 +194,7 @@ impl Pickup {
         match sight {
             Sight::File { fingerprint, hint, writer, shape } => {
                 self.refused.remove(&place);
-                self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape, read }, known);
+                self.saw_file(now, &real, place, Look { fingerprint, hint, writer, shape, read, is_new }, known);
             }
             Sight::Gone => self.gone_here(now, &place, was_seen),
             // What was known of it stays; only the answer to "why" changes.
@@ -232,12 +232,15 @@ impl Pickup {
             return self.settle.forget(&place);
         }
         let is_reopened = self.reopened.is_match(place.path.as_path());
-        let Look { fingerprint, hint, writer, shape, read } = look;
+        let Look { fingerprint, hint, writer, shape, read, is_new } = look;
         let seen = Seen { fingerprint, hint, writer, shape, is_reopened };
         self.since.entry(self.unit_of(&place.path)).or_insert(now);
         match self.settle.observe(now, &place, &seen) {
             Verdict::Settled => {
                 let captured = self.store(real, &place, &fingerprint, read.as_ref());
+                if !is_new && matches!(captured, Ok(Captured::File(_))) {
+                    self.gone_under(now, &place);
+                }
                 self.take_in_file(now, place, captured, fingerprint, hint, known);
             }
             Verdict::Wait(waiting) => {
@@ -272,7 +275,6 @@ impl Pickup {
                 self.unsaved.insert(place.clone());
                 self.is_outdated |= known.is_some();
                 self.put_away_later();
-                self.gone_under(now, &place);
                 self.captured(now, place, fingerprint, file.digest, hint, known);
                 if self.owed.is_recorded() && self.pause_until.is_none() {
                     self.healed();
@@ -418,6 +420,8 @@ struct Look {
     writer: Writer,
     shape: Shape,
     read: Option<Read>,
+    /// Whether nothing was known there, or below, before.
+    is_new: bool,
 }
 
 /// Of two hints about one path, the one that proves more.

@@ -222,11 +222,10 @@ impl Pickup {
             digest = digest.map(|digest| digest.short()).unwrap_or_default(), took_ms = took,
             commit = revision.map(|revision| short(&revision.commit)), "{word}"
         );
-        let deployers = deployers.to_vec();
-        let revision = revision.cloned();
-        let deployed =
-            EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took, revision };
-        self.shared.publish(name, deployed);
+        self.shared.publish_with(name, || {
+            let (deployers, revision) = (deployers.to_vec(), revision.cloned());
+            EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took, revision }
+        });
         self.deployed += 1;
         for waiter in &mut self.waiters {
             waiter.report.deployed += 1;
@@ -304,7 +303,7 @@ impl Pickup {
         // Up to where a repository was taken up is told together with all that was found there.
         let at_most = if followed.is_empty() { at_most } else { usize::MAX };
         let (mut seen, mut gone) = (Vec::new(), Vec::new());
-        for place in self.unsaved.iter().take(at_most) {
+        for place in self.unsaved.next(at_most) {
             match self.known.get(place) {
                 // A racy fingerprint must not outlive the process: what hides behind it would never be found.
                 Some(known) if !known.is_racy() => {
@@ -318,9 +317,7 @@ impl Pickup {
         let saved = written.and_then(|()| self.shared.journal().save_known(&self.config.name, &seen, &gone, &followed));
         match saved {
             Ok(()) => {
-                for place in seen.iter().map(|file| &file.place).chain(&gone) {
-                    self.unsaved.remove(place);
-                }
+                self.unsaved.drop_next(seen.len() + gone.len());
                 if self.unsaved.is_empty() {
                     (self.unsaved_since, self.is_outdated) = (None, false);
                 }

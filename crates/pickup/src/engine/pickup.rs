@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use super::git::commits::Follow;
 use super::inbox::{Inbox, Mail};
-use super::known::{AllKnown, Reading};
+use super::known::{AllKnown, Reading, Unsaved};
 use super::links::Links;
 use super::message::{End, Message};
 use super::owed::Owing;
@@ -135,7 +135,7 @@ pub(super) struct Pickup {
     /// How many of them a start had read from the journal.
     pub loaded: usize,
     /// What of `known` the journal has not been told.
-    pub unsaved: BTreeSet<Place>,
+    pub unsaved: Unsaved,
     /// Since when there is any.
     pub unsaved_since: Option<Instant>,
     /// Whether the journal tells of one of them what it was before.

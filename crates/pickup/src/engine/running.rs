@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::former::bind_former;
 use super::git::repository;
 use super::inbox::Inbox;
-use super::known::{AllKnown, Reading};
+use super::known::{AllKnown, Reading, Unsaved};
 use super::links::Links;
 use super::message::{End, Message};
 use super::owed::Owing;
@@ -390,7 +390,7 @@ impl Parts {
             puts_off: false,
             packed: 0,
             loaded: 0,
-            unsaved: BTreeSet::new(),
+            unsaved: Unsaved::default(),
             unsaved_since: None,
             is_outdated: false,
             refused: BTreeMap::new(),

@@ -105,6 +105,11 @@ impl Shared {
     }
 
     pub(super) fn publish(&self, pickup: &str, kind: EventKind) {
+        self.events.publish(self.now_ms(), pickup, || kind);
+    }
+
+    /// The same where it costs something to say what happened, and mostly nobody hears.
+    pub(super) fn publish_with(&self, pickup: &str, kind: impl FnOnce() -> EventKind) {
         self.events.publish(self.now_ms(), pickup, kind);
     }
 
