@@ -121,8 +121,13 @@ impl Context {
 
     /// That of another phase, which begins at `now`.
     #[must_use]
-    pub(crate) fn renewed(&self, now: Instant, timeout: Duration) -> Self {
-        Self { common: self.common.clone(), deadline: now + timeout, output: Arc::default() }
+    pub(crate) fn renewed(&mut self, now: Instant, timeout: Duration) -> Self {
+        // Mostly the phase before is over, and nobody has what it said.
+        match Arc::get_mut(&mut self.output) {
+            Some(said) => said.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner).clear(),
+            None => self.output = Arc::default(),
+        }
+        Self { deadline: now + timeout, ..self.clone() }
     }
 
     /// The same context, for one of many units that are [flushed](Deployer::flush) together.

@@ -144,6 +144,7 @@ impl PartialOrd for UnitPath {
 
 /// By component, so that everything below a path is one range that begins with it.
 impl Ord for UnitPath {
+    #[inline]
     fn cmp(&self, other: &Self) -> Ordering {
         let (one, other) = (self.bytes(), other.bytes());
         match difference(one, other) {
@@ -162,19 +163,29 @@ fn is_clean(path: &Path) -> bool {
 
 /// Where the two differ first, within the length of the shorter. Eight bytes at a time: paths that are compared mostly
 /// share a long beginning.
+#[inline]
 fn difference(one: &[u8], other: &[u8]) -> Option<usize> {
     const WORD: usize = size_of::<u64>();
+    let length = one.len().min(other.len());
+    let (one, other) = (&one[..length], &other[..length]);
+    let Some(last) = length.checked_sub(WORD) else {
+        return one.iter().zip(other).position(|(one, other)| one != other);
+    };
     let mut at = 0;
-    while let (Some(left), Some(right)) = (one[at..].first_chunk::<WORD>(), other[at..].first_chunk::<WORD>()) {
+    loop {
+        // The last word may begin within the one before.
+        at = at.min(last);
+        let (left, right) = (one[at..].first_chunk()?, other[at..].first_chunk()?);
         // The lowest byte is the first.
         let differing = u64::from_le_bytes(*left) ^ u64::from_le_bytes(*right);
         if differing != 0 {
             return Some(at + differing.trailing_zeros() as usize / 8);
         }
+        if at == last {
+            return None;
+        }
         at += WORD;
     }
-    let differs = |(one, other): (&u8, &u8)| one != other;
-    one[at..].iter().zip(&other[at..]).position(differs).map(|rest| at + rest)
 }
 
 impl Hash for UnitPath {

@@ -1,14 +1,13 @@
 //! The object-safe twin of [`Deployer`], with the guards that hold for every phase: a deadline, and no panic.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
-use std::task::{self, Poll};
-use std::time::Instant;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 
 use serde_json::Value;
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::sleep_until;
 
 use crate::deploy::{Context, Deployer, Ending, Observed, Receipt, Scope, Unit, Verdict};
 use crate::error::{Error, ErrorKind, Result};
@@ -203,60 +202,44 @@ fn write<D, R: Receipt>(receipt: &R) -> Result<Value> {
         .map_err(|source| Error::deploy(format!("write a receipt of {}", name::<D>())).caused_by(source))
 }
 
-/// Bounds a phase by its deadline and turns a panic into an error: neither may take the engine along.
+/// Bounds a phase by its deadline and turns a panic into an error: neither may take the engine along. Much is done without
+/// waiting for anything, and then no timer is made.
 fn guarded<'a, D, T: 'a>(
     phase: &'static str,
     cx: &'a Context,
     work: impl Future<Output = Result<T>> + Send + 'a,
 ) -> Phase<'a, T> {
-    let work = Bounded { work: CatchUnwind(Box::pin(work)), deadline: cx.deadline(), timer: None };
     Box::pin(async move {
-        match work.await {
-            Ok(Ok(result)) => result,
-            Ok(Err(panic)) => {
+        let mut work = pin!(work);
+        let mut timer = None;
+        let ended = poll_fn(|task| {
+            // After a panic it is not polled again, so broken state in it is never seen.
+            match catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(task))) {
+                Ok(Poll::Ready(result)) => return Poll::Ready(Ended::Done(result)),
+                Ok(Poll::Pending) => {}
+                Err(panic) => return Poll::Ready(Ended::Panicked(panic)),
+            }
+            let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(cx.deadline().into())));
+            timer.as_mut().poll(task).map(|()| Ended::OutOfTime)
+        });
+        match ended.await {
+            Ended::Done(result) => result,
+            Ended::Panicked(panic) => {
                 let panic = panic_text(panic.as_ref());
                 Err(Error::deploy(format!("{phase} it: {} panicked: {panic}", name::<D>())))
             }
-            Err(Elapsed) => Err(Error::new(ErrorKind::Timeout, format!("{phase} it: {} ran out of time", name::<D>()))),
+            Ended::OutOfTime => {
+                Err(Error::new(ErrorKind::Timeout, format!("{phase} it: {} ran out of time", name::<D>())))
+            }
         }
     })
 }
 
-/// Work with a deadline. Much is done without waiting for anything, and then no timer is made.
-struct Bounded<'a, T> {
-    work: CatchUnwind<'a, T>,
-    deadline: Instant,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-/// The deadline was there first.
-struct Elapsed;
-
-impl<T> Future for Bounded<'_, T> {
-    type Output = Result<Result<T, Box<dyn Any + Send>>, Elapsed>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        if let Poll::Ready(done) = Pin::new(&mut self.work).poll(cx) {
-            return Poll::Ready(Ok(done));
-        }
-        let deadline = self.deadline;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(deadline.into())));
-        timer.as_mut().poll(cx).map(|()| Err(Elapsed))
-    }
-}
-
-/// A future whose panic is its result. It is not polled again after one, so broken state in it is never seen.
-struct CatchUnwind<'a, T>(Pin<Box<dyn Future<Output = T> + Send + 'a>>);
-
-impl<T> Future for CatchUnwind<'_, T> {
-    type Output = Result<T, Box<dyn Any + Send>>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<Self::Output> {
-        match catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(panic)),
-        }
-    }
+/// How a phase ended.
+enum Ended<T> {
+    Done(Result<T>),
+    Panicked(Box<dyn Any + Send>),
+    OutOfTime,
 }
 
 fn panic_text(panic: &(dyn Any + Send)) -> &str {

@@ -158,8 +158,9 @@ impl<'a> Transaction<'a> {
     fn context_like(&self, unit: &Unit, deployer: &'a Bound, ends: bool) -> Context {
         let mut models = self.models.borrow_mut();
         let (name, generation) = (deployer.name.as_str(), unit.generation);
-        let is_it = |model: &&Model<'_>| (model.generation, model.ends) == (generation, ends) && model.deployer == name;
-        if let Some(model) = models.iter().find(is_it) {
+        let is_it =
+            |model: &&mut Model<'_>| (model.generation, model.ends) == (generation, ends) && model.deployer == name;
+        if let Some(model) = models.iter_mut().find(is_it) {
             return model.context.renewed(self.shared.now(), deployer.common.timeout);
         }
         let make = if ends { Shared::context_to_end } else { Shared::context };
