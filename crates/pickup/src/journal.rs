@@ -15,7 +15,8 @@
 //! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
 //! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |
 //! | `live` | (deployer, unit) that is live: receipt and content | `committed` | `committed` |
-//! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed` | `prune` |
+//! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed`, `write_versions` | `prune` |
+//! | `unversioned` | brief deployment, what it changed is not there yet | `committed` | `write_versions`, `prune` |
 //! | `content` | distinct tree: its list of files (in older journals also file: its size) | `intend` | `prune` |
 //! | `known` | file seen in a pickup directory | `save_known` | `save_known` |
 //! | `followed` | root that is a git repository: where it comes from, the commit that was taken up | `save_known` | – |
@@ -45,6 +46,7 @@ mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -85,6 +87,7 @@ pub(crate) enum JournalWrite {
     Quarantine,
     Hold,
     Prune,
+    Version,
 }
 
 impl JournalWrite {
@@ -102,6 +105,7 @@ impl JournalWrite {
             Self::Quarantine => "quarantine",
             Self::Hold => "hold",
             Self::Prune => "prune",
+            Self::Version => "version",
         }
     }
 
@@ -119,6 +123,7 @@ impl JournalWrite {
             Self::Quarantine => "record the quarantine in journal",
             Self::Hold => "record the hold in journal",
             Self::Prune => "prune journal",
+            Self::Version => "record what a generation consists of in journal",
         }
     }
 }
@@ -312,6 +317,8 @@ pub(crate) struct Journal {
     last_generations: HashMap<String, u64>,
     /// The brief deployment that was worked on last, so that it need not be read again.
     brief: Option<(DeploymentId, Brief)>,
+    /// Whether a commit may have left versions to be written.
+    has_unwritten: bool,
     /// Raised by whoever meets damage.
     doubt: Doubt,
     /// Of the one who writes. It is dropped after the connection.
@@ -327,6 +334,7 @@ impl Journal {
             hook,
             last_generations: HashMap::new(),
             brief: None,
+            has_unwritten: true,
             doubt: Doubt::default(),
             closing: None,
         }

@@ -66,8 +66,8 @@ impl Pickup {
         self.put_away_at.filter(|_| !self.is_busy)
     }
 
-    /// Tells the journal of some of what was seen, and then gives files of their own to some of what was captured a moment
-    /// ago; in between others go first.
+    /// Tells the journal of some of what was seen, has it write what a commit left for later, and then gives files of their
+    /// own to some of what was captured a moment ago; in between others go first.
     pub(super) fn put_away(&mut self) {
         let now = self.shared.now();
         if self.when_to_put_away().is_none_or(|at| at > now) {
@@ -85,6 +85,18 @@ impl Pickup {
             self.let_go += before.saturating_sub(self.unsaved.len());
             self.put_away_at = Some(if is_saved { now } else { now + PUT_AWAY_PAUSE });
             return;
+        }
+        let written = self.shared.journal().write_versions();
+        match written {
+            Ok(false) => {}
+            Ok(true) => {
+                self.put_away_at = Some(now);
+                return;
+            }
+            Err(error) => {
+                self.put_away_at = Some(now + PUT_AWAY_PAUSE);
+                return self.troubled(&error.to_string());
+            }
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => {

@@ -14,8 +14,9 @@ use serde_json::Value;
 use super::deployment::parse_state;
 use super::history::DeploymentChange;
 use super::rows::Rows;
-use super::{Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Intent};
+use super::{Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Intent, versions};
 use crate::capture::{CapturedFile, Digest, Stored};
+use crate::change::live::Kept;
 use crate::change::{Change, ChangeKind, Content};
 use crate::deploy::Unit;
 use crate::path::UnitPath;
@@ -202,6 +203,11 @@ impl UnitChange {
         Some(Self { path: path.clone(), kind, content, previous })
     }
 
+    /// What it leaves of the unit, if it leaves anything.
+    pub(super) fn kept(&self) -> Option<Kept> {
+        self.content.as_ref().map(|file| Kept::File { digest: file.digest, size: file.size, mode: file.mode })
+    }
+
     fn change(&self, stored: &Stored) -> Change {
         let file = |file: &File| Content::File(CapturedFile::stored(file.digest, file.size, file.mode, stored));
         let (path, content) = (self.path.clone(), self.content.as_ref().map(file));
@@ -212,6 +218,7 @@ impl UnitChange {
 /// Writes the deployment out, if it is brief.
 pub(super) fn write_out(transaction: &Connection, id: DeploymentId) -> Attempt<()> {
     let Some((brief, state)) = find(transaction, id)? else { return Ok(()) };
+    versions::write(transaction, id)?;
     let mut rows = Rows::new(transaction, id)?;
     // Rows do not say where the store is.
     for (number, group) in brief.groups(&Stored::nowhere())?.iter().enumerate() {
@@ -258,9 +265,12 @@ pub(super) fn find(view: &Connection, id: DeploymentId) -> Attempt<Option<(Brief
     Ok(Some((serde_json::from_str(&brief)?, state)))
 }
 
-/// The digests of all files that brief deployments are about which are not over.
+/// The digests of all files that brief deployments are about which are not over, or of which only the brief tells.
 pub(super) fn digests(view: &Connection) -> Attempt<Vec<Digest>> {
-    let mut list = view.prepare_cached("SELECT id FROM deployment WHERE finished_at IS NULL AND state IS NOT NULL")?;
+    let mut list = view.prepare_cached(
+        "SELECT id FROM deployment WHERE finished_at IS NULL AND state IS NOT NULL
+         UNION SELECT deployment FROM unversioned",
+    )?;
     let ids = list.query_map([], |row| row.get(0).map(DeploymentId))?;
     let mut digests = Vec::new();
     for id in ids {

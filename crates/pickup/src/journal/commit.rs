@@ -28,7 +28,7 @@ impl Commit {
         Ok(Self { id, pickup, generation, now, is_any_quarantined: any.exists([pickup])? })
     }
 
-    /// Writes what is live of all of a brief deployment now, and what the generation consists of.
+    /// Writes what is live of all of a brief deployment now.
     pub(super) fn brief(&self, transaction: &Connection, brief: &Brief, groups: &[CommittedGroup]) -> Attempt<()> {
         let key =
             |change: &UnitChange| change.content.as_ref().map(|file| file_key(&file.digest, file.mode, file.size));
@@ -63,20 +63,12 @@ impl Commit {
                 put.raw_execute()?;
             }
         }
-        let mut version = transaction.prepare_cached(
-            "INSERT OR REPLACE INTO unit_version (pickup, path, generation, content) VALUES (?1, ?2, ?3, ?4)",
-        )?;
+        if !self.is_any_quarantined {
+            return Ok(());
+        }
         let mut release = transaction.prepare_cached("DELETE FROM quarantine WHERE pickup = ?1 AND path = ?2")?;
-        version.raw_bind_parameter(1, self.pickup)?;
-        version.raw_bind_parameter(3, self.generation)?;
         for change in brief.steps_changes() {
-            let path = path_bytes(&change.path);
-            version.raw_bind_parameter(2, path)?;
-            version.raw_bind_parameter(4, key(change))?;
-            version.raw_execute()?;
-            if self.is_any_quarantined {
-                release.execute(params![self.pickup, path])?;
-            }
+            release.execute(params![self.pickup, path_bytes(&change.path)])?;
         }
         Ok(())
     }

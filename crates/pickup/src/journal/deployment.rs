@@ -13,6 +13,7 @@ use super::rows::Rows;
 use super::state::{GroupState, Record};
 use super::{
     Attempt, CommittedGroup, DeploymentId, Fault, Intent, Journal, JournalWrite, Result, StagedStep, enter_pickup,
+    versions,
 };
 use crate::deploy::OUTPUT_MAX;
 
@@ -95,6 +96,7 @@ impl Journal {
     /// leave the quarantine. For a group that is committed already nothing is written.
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         let kept = self.kept(id);
+        let mut is_written = true;
         let brief = self.write(JournalWrite::Commit, |transaction| {
             let commit = Commit::of(transaction, id, now)?;
             let numbers: BTreeSet<usize> = groups.iter().map(|group| group.group).collect();
@@ -105,6 +107,7 @@ impl Journal {
                     let is_moved = next != *state;
                     if is_moved {
                         commit.brief(transaction, brief, groups)?;
+                        is_written = versions::commit(transaction, id, commit.pickup, commit.generation, brief)?;
                         brief::advance(transaction, id, next)?;
                     }
                     is_moved
@@ -138,6 +141,7 @@ impl Journal {
             Ok(brief)
         })?;
         self.brief = brief.map(|(brief, _)| (id, brief));
+        self.has_unwritten |= !is_written;
         Ok(())
     }
 

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 #[cfg(test)]
 use super::LiveRow;
+use super::brief::UnitChange;
 use super::content::{self, index, load_json, load_path, path_bytes};
-use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result, WENT_LIVE};
+use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result, WENT_LIVE, versions};
 use crate::change::Content;
 use crate::change::live::Kept;
 use crate::path::UnitPath;
@@ -247,20 +248,43 @@ impl Journal {
                     "generation {generation} of {pickup} is pruned, {oldest} is the oldest that is kept"
                 )));
             }
+            let unwritten = versions::unwritten(view, pickup)?;
+            let mut newer = BTreeMap::new();
+            for of in unwritten.iter().filter(|of| of.generation <= generation.cast_signed()) {
+                let changes = of.brief.steps_changes();
+                newer.extend(changes.map(|change| (path_bytes(&change.path), (of.generation, change))));
+            }
             // Beside max(), SQLite takes the other columns from the row that holds the maximum.
             let mut list = view.prepare_cached(
-                "SELECT version.path, version.key, content.size, content.files
-                 FROM (SELECT path, content AS key, max(generation) FROM unit_version
+                "SELECT version.path, version.key, content.size, content.files, version.generation
+                 FROM (SELECT path, content AS key, max(generation) AS generation FROM unit_version
                        WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation <= ?2
                        GROUP BY path) AS version
                  LEFT JOIN content ON content.key = version.key
-                 WHERE version.key IS NOT NULL ORDER BY version.path",
+                 ORDER BY version.path",
             )?;
-            let rows = list.query_and_then(params![pickup, generation.cast_signed()], |row| -> Attempt<_> {
-                let kept = content::load_kept(row, 1, &self.stored)?;
-                kept.map(|kept| Ok((load_path(row, 0)?, kept))).transpose()
-            })?;
-            rows.filter_map(Result::transpose).collect()
+            let mut rows = list.query(params![pickup, generation.cast_signed()])?;
+            let mut units = Vec::new();
+            let mut newer = newer.into_iter().peekable();
+            let take = |units: &mut Vec<_>, change: &UnitChange| {
+                units.extend(change.kept().map(|kept| (change.path.clone(), kept)));
+            };
+            while let Some(row) = rows.next()? {
+                let path = row.get_ref(0)?.as_blob().map_err(rusqlite::Error::from)?;
+                while let Some((_, (_, change))) = newer.next_if(|(newer, _)| *newer < path) {
+                    take(&mut units, change);
+                }
+                match newer.next_if(|(newer, _)| *newer == path) {
+                    Some((_, (of, change))) if of >= row.get(4)? => take(&mut units, change),
+                    Some(_) | None => {
+                        if let Some(kept) = content::load_kept(row, 1, &self.stored)? {
+                            units.push((content::path_of(path)?, kept));
+                        }
+                    }
+                }
+            }
+            newer.for_each(|(_, (_, change))| take(&mut units, change));
+            Ok(units)
         })
     }
 }

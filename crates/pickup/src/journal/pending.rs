@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row, params};
 
-use super::brief;
 use super::content::{self, index, load_json, load_kind, load_path, optional_digest};
 use super::deployment::parse_state;
 use super::{
     Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Journal, OpenDeployment, OpenGroup,
     OpenStep, Result,
 };
+use super::{brief, versions};
 use crate::capture::Stored;
 use crate::change::Change;
 use crate::deploy::Unit;
@@ -106,7 +106,12 @@ impl Newer {
              WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation > ?2 AND content IS NULL",
         )?;
         let removed = list.query_and_then(params![pickup, generation], |row| load_path(row, 0))?;
-        Ok(Self { live, own, removed: removed.collect::<Attempt<_>>()? })
+        let mut removed = removed.collect::<Attempt<Vec<_>>>()?;
+        for newer in versions::unwritten(view, pickup)?.iter().filter(|one| one.generation > generation) {
+            let changes = newer.brief.steps_changes().filter(|change| change.content.is_none());
+            removed.extend(changes.map(|change| change.path.clone()));
+        }
+        Ok(Self { live, own, removed })
     }
 
     fn supersedes(&self, step: &OpenStep) -> bool {

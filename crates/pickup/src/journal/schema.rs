@@ -136,6 +136,9 @@ pub(super) const MIGRATIONS: &[&str] = &[
         deployment INTEGER PRIMARY KEY,
         intent     TEXT NOT NULL               -- JSON
     );
+    CREATE TABLE unversioned (
+        deployment INTEGER PRIMARY KEY         -- a brief one, what it changed is not in unit_version yet
+    );
     INSERT INTO brief SELECT id, intent FROM deployment WHERE intent IS NOT NULL;
     UPDATE deployment SET state = ifnull(state, 'staged') WHERE intent IS NOT NULL;
     -- All of a row is written whenever one of its columns changes, and this one is long.

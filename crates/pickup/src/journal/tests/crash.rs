@@ -129,6 +129,49 @@ fn dies_at(fatal: usize, is_brief: bool) -> bool {
 }
 
 #[test]
+fn what_a_commit_leaves_for_later_can_be_told_whenever_the_process_dies() {
+    let mut deaths = Vec::new();
+    for fatal in 0.. {
+        let dir = tempfile::tempdir().unwrap();
+        let before = ["a", "b", "c"].map(|at| change(at, Some(file(dir.path(), "old"))));
+        deploy(&mut open(dir.path()), &intent(1, &before), 1).unwrap();
+        let (hook, calls) = dying_at(fatal);
+        let (mut journal, _) = Journal::open(dir.path(), Some(hook), 0).unwrap();
+        let brief = staged_before(intent(2, &[change("a", Some(file(dir.path(), "new"))), change("b", None)]));
+        let mut run = || -> Result<()> {
+            let id = journal.intend(&brief, 2)?;
+            journal.committed(id, &all_committed(&brief), 2)?;
+            while journal.write_versions()? {}
+            journal.retired(id, &[0, 1])?;
+            journal.finish(id, 2)
+        };
+        if run().is_ok() {
+            break;
+        }
+        deaths.push(*calls.lock().unwrap().last().unwrap());
+        let state = killed(dir.path());
+        let mut journal = open(state.path());
+        let is_live = journal.live("app").unwrap().len() == 2;
+        assert_eq!(is_live, fatal > 2, "{deaths:?}");
+        let texts =
+            if is_live { vec![("a", "new"), ("c", "old")] } else { vec![("a", "old"), ("b", "old"), ("c", "old")] };
+        for is_written in [false, true] {
+            let told = journal.contents_at("app", 2).unwrap();
+            let expected = texts.iter().map(|(at, text)| (path(at), file(state.path(), text))).collect();
+            assert_eq!(told, expected, "{deaths:?}, written: {is_written}");
+            assert_eq!(journal.contents_at("app", 1).unwrap().len(), 3);
+            let referenced = journal.referenced().unwrap();
+            assert!(told.values().all(|content| referenced.contains(&content.digest())), "{deaths:?}");
+            while journal.write_versions().unwrap() {}
+        }
+        let sql = "SELECT (SELECT count(*) FROM unversioned), (SELECT count(*) FROM unit_version WHERE generation = 2)";
+        let counts: (i64, i64) = journal.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(counts, (0, if is_live { 2 } else { 0 }), "{deaths:?}");
+    }
+    assert!(deaths.contains(&(JournalWrite::Version, Moment::Before)), "{deaths:?}");
+}
+
+#[test]
 fn a_commit_that_dies_before_its_write_is_not_there() {
     for (moment, live) in [(Moment::Before, 0), (Moment::After, 1)] {
         let dir = tempfile::tempdir().unwrap();

@@ -19,6 +19,8 @@ enum Act {
     Partial(BTreeMap<usize, Option<u8>>),
     /// Back to the generation this far back, if it is kept.
     Rollback(u64),
+    /// What a commit left for later is written.
+    Version,
     /// The deployments of that many last generations are young enough to be kept.
     Prune(u64),
 }
@@ -31,6 +33,7 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => changes().prop_map(Act::Partial),
         2 => (0_u64..6).prop_map(Act::Rollback),
         2 => (0_u64..6).prop_map(Act::Prune),
+        2 => Just(Act::Version),
     ];
     prop::collection::vec(act, 1..25)
 }
@@ -114,6 +117,7 @@ fn act(journal: &mut Journal, model: &mut Model, dir: &Path, act: &Act) {
                 run(journal, model, &changes, changes.len());
             }
         }
+        Act::Version => drop(journal.write_versions().unwrap()),
         Act::Prune(keep) => journal.prune("app", (newest + 1).saturating_sub(*keep).cast_signed()).unwrap(),
     }
 }

@@ -202,7 +202,7 @@ fn a_journal_of_version_4_keeps_what_is_brief() {
     let back = "ALTER TABLE deployment ADD COLUMN intent TEXT;
                 UPDATE deployment SET intent = (SELECT intent FROM brief WHERE deployment = id);
                 UPDATE deployment SET state = NULL WHERE state = 'staged';
-                DROP TABLE brief;
+                DROP TABLE brief; DROP TABLE unversioned;
                 PRAGMA user_version = 4";
     journal.connection.execute_batch(back).unwrap();
     drop(journal);
