@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::deployment::parse_state;
@@ -39,36 +39,56 @@ pub(super) struct Deployer {
     pub config_digest: String,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Step {
     /// Its place among the deployers.
     deployer: usize,
     pub unit: UnitChange,
     /// Mostly it is that of the unit.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     changes: Option<Vec<UnitChange>>,
     /// JSON, as in the columns they would go to.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     old: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     staged: Option<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct UnitChange {
     pub path: UnitPath,
     kind: ChangeKind,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub content: Option<File>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     previous: Option<Digest>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct File {
     pub digest: Digest,
     pub size: u64,
     pub mode: u32,
+}
+
+// As lists: the names of the fields would be half of it. Whoever reads takes both, since older journals have the names.
+
+impl Serialize for Step {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.deployer, &self.unit, &self.changes, &self.old, &self.staged).serialize(serializer)
+    }
+}
+
+impl Serialize for UnitChange {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&self.path, self.kind, &self.content, self.previous).serialize(serializer)
+    }
+}
+
+impl Serialize for File {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.digest, self.size, self.mode).serialize(serializer)
+    }
 }
 
 impl Brief {

@@ -177,6 +177,20 @@ fn a_journal_of_version_1_keeps_all_it_knows_and_takes_commits() {
     assert_eq!(why, "table followed is missing");
 }
 
+/// A brief whose lists have names.
+fn as_version_4(mut brief: Value) -> Value {
+    let named = |names: &[&str], list: &Value| -> Value {
+        let fields = names.iter().zip(list.as_array().unwrap()).filter(|(_, value)| !value.is_null());
+        Value::Object(fields.map(|(name, value)| ((*name).to_owned(), value.clone())).collect())
+    };
+    for step in brief["groups"].as_array_mut().unwrap().iter_mut().flat_map(|group| group.as_array_mut().unwrap()) {
+        *step = named(&["deployer", "unit", "changes", "old", "staged"], step);
+        step["unit"] = named(&["path", "kind", "content", "previous"], &step["unit"]);
+        step["unit"]["content"] = named(&["digest", "size", "mode"], &step["unit"]["content"]);
+    }
+    brief
+}
+
 #[test]
 fn a_journal_of_version_4_keeps_what_is_brief() {
     let dir = tempfile::tempdir().unwrap();
@@ -205,6 +219,14 @@ fn a_journal_of_version_4_keeps_what_is_brief() {
                 DROP TABLE brief; DROP TABLE unversioned;
                 PRAGMA user_version = 4";
     journal.connection.execute_batch(back).unwrap();
+    let mut list = journal.connection.prepare("SELECT id, intent FROM deployment").unwrap();
+    let intents = list.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let intents: Vec<(i64, String)> = intents.collect::<rusqlite::Result<_>>().unwrap();
+    for (id, intent) in intents {
+        let old = as_version_4(serde_json::from_str(&intent).unwrap()).to_string();
+        journal.connection.execute("UPDATE deployment SET intent = ?2 WHERE id = ?1", (id, old)).unwrap();
+    }
+    drop(list);
     drop(journal);
     let (journal, opened) = Journal::open(dir.path(), None, 0).unwrap();
     assert_eq!(opened, Opened::Migrated { from: 4 });
