@@ -15,9 +15,9 @@ mod tests;
 const FILE_NAME: &str = "recent";
 
 /// How long the file may become.
-const LENGTH_MAX: u64 = 32 << 20;
+const LENGTH_MAX: u64 = 64 << 20;
 /// How many contents it may hold: each is known in memory, too.
-const COUNT_MAX: usize = 1 << 16;
+const COUNT_MAX: usize = 1 << 17;
 
 /// More than this is read while others already work.
 const READ_AT_ONCE: u64 = 64 << 10;
