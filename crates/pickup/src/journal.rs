@@ -15,8 +15,8 @@
 //! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
 //! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |
 //! | `live` | (deployer, unit) that is live: receipt and content | `committed` | `committed` |
-//! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed`, `write_versions` | `prune` |
-//! | `unversioned` | brief deployment, what it changed is not there yet | `committed` | `write_versions`, `prune` |
+//! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed`, and what empties the next | `prune` |
+//! | `unversioned` | brief deployment, what it changed is not there yet | `committed` | `write_versions`, `prune`, each record that writes it out |
 //! | `content` | distinct tree: its list of files (in older journals also file: its size) | `intend` | `prune` |
 //! | `known` | file seen in a pickup directory | `save_known` | `save_known` |
 //! | `followed` | root that is a git repository: where it comes from, the commit that was taken up | `save_known` | – |

@@ -110,7 +110,7 @@ impl Lease {
     }
 }
 
-/// Whether nobody can have written to `file` between `asked`, before it was held, and `now`.
+/// Whether nobody can have written to `file` from when it was held until `now`; `asked` is a moment just before.
 pub(crate) fn was_held(file: &File, asked: Instant, now: Instant) -> bool {
     now.saturating_duration_since(asked) < HELD_AT_LEAST || is_held(file)
 }

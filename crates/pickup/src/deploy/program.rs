@@ -221,12 +221,15 @@ impl<'a> Io<'a> {
     async fn beside<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         std::future::poll_fn(|cx| {
-            if let Some(traffic) = &mut self.traffic
+            // The work first: traffic that never ends uses up what tokio lets one task do at a time.
+            let work = work.as_mut().poll(cx);
+            if work.is_pending()
+                && let Some(traffic) = &mut self.traffic
                 && traffic.as_mut().poll(cx).is_ready()
             {
                 self.traffic = None;
             }
-            work.as_mut().poll(cx)
+            work
         })
         .await
     }

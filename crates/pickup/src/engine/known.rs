@@ -113,14 +113,20 @@ pub(super) fn sift(
 #[derive(Default)]
 pub(super) struct Unsaved {
     places: Vec<Place>,
-    /// Whether they are in descending order, and each is there once.
-    is_sorted: bool,
+    /// How many of them are in descending order, and there once.
+    sorted: usize,
 }
+
+/// So many may be there twice.
+const UNSORTED_MAX: usize = 1024;
 
 impl Unsaved {
     pub(super) fn insert(&mut self, place: Place) {
         self.places.push(place);
-        self.is_sorted = false;
+        // A file that is written all the time is one file.
+        if self.places.len() > 2 * self.sorted + UNSORTED_MAX {
+            self.sort();
+        }
     }
 
     /// At least so many as there are.
@@ -134,17 +140,23 @@ impl Unsaved {
 
     /// The next `at_most` of them, in order.
     pub(super) fn next(&mut self, at_most: usize) -> impl Iterator<Item = &Place> {
-        if !self.is_sorted {
-            self.places.sort_unstable_by(|one, other| other.cmp(one));
-            self.places.dedup();
-            self.is_sorted = true;
-        }
+        self.sort();
         self.places.iter().rev().take(at_most)
     }
 
-    /// The journal was told of so many.
+    fn sort(&mut self) {
+        if self.sorted < self.places.len() {
+            self.places.sort_unstable_by(|one, other| other.cmp(one));
+            self.places.dedup();
+            self.sorted = self.places.len();
+        }
+    }
+
+    /// The journal was told of the first so many of the [next](Self::next), and nothing came in between.
     pub(super) fn drop_next(&mut self, count: usize) {
+        debug_assert_eq!(self.sorted, self.places.len(), "what came in between would be dropped");
         self.places.truncate(self.places.len().saturating_sub(count));
+        self.sorted = self.places.len();
         if self.places.is_empty() {
             self.places = Vec::new();
         }
@@ -246,6 +258,8 @@ mod tests {
         assert_eq!((next(&mut unsaved, usize::MAX), unsaved.len()), (["a", "c", "d"].map(str::to_owned).to_vec(), 3));
         unsaved.drop_next(3);
         assert!(unsaved.is_empty());
+        (0..100_000).for_each(|_| unsaved.insert(place("a")));
+        assert!(unsaved.len() <= UNSORTED_MAX + 2, "one file");
     }
 
     /// Sifts what `directory` of root 0 was found to hold, by name and time; gives what is left, and what is marked.

@@ -292,13 +292,14 @@ impl Pickup {
         }
     }
 
-    /// Tells the journal which files were seen, so that the next start need not read them again: `at_most` so many.
-    pub(super) fn save_known(&mut self, at_most: usize) {
+    /// Tells the journal which files were seen, so that the next start need not read them again: `at_most` so many. Whether it
+    /// could be told.
+    pub(super) fn save_known(&mut self, at_most: usize) -> bool {
         self.record_forgiven();
         let followed = self.followed();
         if self.unsaved.is_empty() && followed.is_empty() {
             self.unsaved_since = None;
-            return;
+            return true;
         }
         // Up to where a repository was taken up is told together with all that was found there.
         let at_most = if followed.is_empty() { at_most } else { usize::MAX };
@@ -323,8 +324,12 @@ impl Pickup {
                 }
                 self.followed_saved();
             }
-            Err(error) => self.troubled(&error.to_string()),
+            Err(error) => {
+                self.troubled(&error.to_string());
+                return false;
+            }
         }
+        true
     }
 
     /// The same once there is time: what is new and forgotten in a crash is read once more, and nothing else. What the journal
@@ -333,9 +338,8 @@ impl Pickup {
         self.record_forgiven();
         if self.is_outdated || self.is_overdue(now) || !self.followed().is_empty() {
             self.save_known(usize::MAX);
-        } else {
-            self.put_away_later();
         }
+        self.put_away_later();
     }
 
     /// Whether the journal was not told for long enough what was seen.

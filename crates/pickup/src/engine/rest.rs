@@ -80,8 +80,7 @@ impl Pickup {
         }
         if !self.unsaved.is_empty() {
             let before = self.unsaved.len();
-            self.save_known(SAVED_AT_ONCE);
-            let is_saved = self.unsaved.len() < before;
+            let is_saved = self.save_known(SAVED_AT_ONCE);
             self.let_go += before.saturating_sub(self.unsaved.len());
             self.put_away_at = Some(if is_saved { now } else { now + PUT_AWAY_PAUSE });
             return;
@@ -93,10 +92,8 @@ impl Pickup {
                 self.put_away_at = Some(now);
                 return;
             }
-            Err(error) => {
-                self.put_away_at = Some(now + PUT_AWAY_PAUSE);
-                return self.troubled(&error.to_string());
-            }
+            // Until it is written the journal knows it otherwise.
+            Err(error) => tracing::warn!(pickup = self.config.name, %error, "the journal writes some of it later"),
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => {

@@ -21,7 +21,7 @@ pub(super) const FILE_NAME: &str = "journal.db";
 const BUSY_MAX: Duration = Duration::from_secs(5);
 
 /// More than there are statements in this module, so that each is prepared once.
-const STATEMENTS_MAX: usize = 96;
+const STATEMENTS_MAX: usize = 128;
 
 /// How much of the journal is kept in memory, in KiB: the files known in a large pickup, and their contents.
 pub(super) const PAGES: i32 = 4 * 1024;

@@ -33,7 +33,7 @@ impl Journal {
         self.write(JournalWrite::Prune, |transaction| {
             let mut find = transaction.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
             let Some(pickup) = find.query_row([pickup], |row| row.get(0)).optional()? else { return Ok(()) };
-            versions::write_all(transaction)?;
+            versions::write_all(transaction, pickup)?;
             drop_deployments(transaction, pickup, keep_after)?;
             fold(transaction, pickup)?;
             transaction.execute(&format!("DELETE FROM content WHERE key NOT IN ({NEEDED})"), [])?;

@@ -9,7 +9,7 @@ use super::brief::{self, Brief};
 use super::content::{file_key, path_bytes};
 use super::{Attempt, DeploymentId, Journal, JournalWrite, Result};
 
-/// Smaller deployments are not worth coming back for.
+/// Deployments that change fewer units are not worth coming back for.
 const LATER_MIN: usize = if cfg!(test) { 2 } else { 64 };
 
 /// The versions of a deployment that are not written.
@@ -19,18 +19,19 @@ pub(super) struct Unwritten {
 }
 
 impl Journal {
-    /// Writes what one commit left for later. Whether there may be more of that.
+    /// Writes what one commit left for later. Whether there may be more of that. After a failure there is none until the next
+    /// large commit or the next start: nothing is lost, and whoever asks reads the brief.
     pub(crate) fn write_versions(&mut self) -> Result<bool> {
-        if !self.has_unwritten {
+        if !std::mem::take(&mut self.has_unwritten) {
             return Ok(false);
         }
         let next = self.read(|view| {
             let mut find = view.prepare_cached("SELECT min(deployment) FROM unversioned")?;
             Ok(find.query_row([], |row| row.get::<_, Option<i64>>(0))?)
         })?;
-        match next {
-            Some(next) => self.write(JournalWrite::Version, |transaction| write(transaction, DeploymentId(next)))?,
-            None => self.has_unwritten = false,
+        if let Some(next) = next {
+            self.write(JournalWrite::Version, |transaction| write(transaction, DeploymentId(next)))?;
+            self.has_unwritten = true;
         }
         Ok(self.has_unwritten)
     }
@@ -44,7 +45,7 @@ pub(super) fn commit(
     generation: i64,
     brief: &Brief,
 ) -> Attempt<bool> {
-    if brief.len() < LATER_MIN {
+    if brief.steps_changes().count() < LATER_MIN {
         insert(transaction, pickup, generation, brief)?;
         return Ok(true);
     }
@@ -54,23 +55,25 @@ pub(super) fn commit(
 
 /// Writes the versions of a deployment, if they are not.
 pub(super) fn write(transaction: &Connection, id: DeploymentId) -> Attempt<()> {
-    let mut find = transaction.prepare_cached(
-        "SELECT pickup, generation FROM deployment JOIN unversioned ON unversioned.deployment = deployment.id
-         WHERE deployment.id = ?1",
-    )?;
+    let taken = transaction.prepare_cached("DELETE FROM unversioned WHERE deployment = ?1")?.execute([id.0])?;
+    if taken == 0 {
+        return Ok(());
+    }
+    let mut find = transaction.prepare_cached("SELECT pickup, generation FROM deployment WHERE id = ?1")?;
     let found: Option<(i64, i64)> = find.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((pickup, generation)) = found else { return Ok(()) };
-    if let Some((brief, _)) = brief::find(transaction, id)? {
+    if let (Some((pickup, generation)), Some((brief, _))) = (found, brief::find(transaction, id)?) {
         insert(transaction, pickup, generation, &brief)?;
     }
-    transaction.prepare_cached("DELETE FROM unversioned WHERE deployment = ?1")?.execute([id.0])?;
     Ok(())
 }
 
-/// Writes all versions that are not written.
-pub(super) fn write_all(transaction: &Connection) -> Attempt<()> {
-    let mut list = transaction.prepare_cached("SELECT deployment FROM unversioned ORDER BY deployment")?;
-    let ids = list.query_map([], |row| row.get(0).map(DeploymentId))?.collect::<Result<Vec<_>, _>>()?;
+/// Writes all versions of a pickup that are not written.
+pub(super) fn write_all(transaction: &Connection, pickup: i64) -> Attempt<()> {
+    let mut list = transaction.prepare_cached(
+        "SELECT unversioned.deployment FROM unversioned JOIN deployment ON deployment.id = unversioned.deployment
+         WHERE deployment.pickup = ?1 ORDER BY unversioned.deployment",
+    )?;
+    let ids = list.query_map([pickup], |row| row.get(0).map(DeploymentId))?.collect::<Result<Vec<_>, _>>()?;
     ids.into_iter().try_for_each(|id| write(transaction, id))
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Glimpse<'a> {
     pub directory: Option<&'a Opened>,
     /// Whether the rules took it then.
     pub is_taken: bool,
-    /// Whether nothing was known of it then.
+    /// Whether nothing was known then at or below the directory that was listed.
     pub is_new: bool,
 }
 

@@ -9,6 +9,8 @@ enum Mood {
     Panics,
     PanicsAtOnce,
     Hangs,
+    /// Never waits, and never ends.
+    Busy,
 }
 
 struct Moody(Mood);
@@ -19,7 +21,7 @@ impl Deployer for Moody {
 
     fn accepts(&self, _unit: &Unit) -> Verdict {
         match self.0 {
-            Mood::Calm | Mood::Hangs => Verdict::Accepted,
+            Mood::Calm | Mood::Hangs | Mood::Busy => Verdict::Accepted,
             Mood::Panics | Mood::PanicsAtOnce => panic!("no taste"),
         }
     }
@@ -32,6 +34,9 @@ impl Deployer for Moody {
                 Mood::Calm => Ok(7),
                 Mood::Panics | Mood::PanicsAtOnce => panic!("at stage"),
                 Mood::Hangs => std::future::pending().await,
+                Mood::Busy => loop {
+                    tokio::task::consume_budget().await;
+                },
             }
         }
     }
@@ -86,6 +91,8 @@ async fn a_panic_is_an_error() {
 async fn a_phase_ends_at_its_deadline() {
     let sandbox = Sandbox::new();
     let (cx, unit) = (sandbox.cx_of(Duration::from_millis(20)), sandbox.file("a", b"x", 1));
-    let error = moody(Mood::Hangs).stage(&cx, &unit, None).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Timeout);
+    for mood in [Mood::Hangs, Mood::Busy] {
+        let error = moody(mood).stage(&cx, &unit, None).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout);
+    }
 }

@@ -186,7 +186,9 @@ fn as_version_4(mut brief: Value) -> Value {
     for step in brief["groups"].as_array_mut().unwrap().iter_mut().flat_map(|group| group.as_array_mut().unwrap()) {
         *step = named(&["deployer", "unit", "changes", "old", "staged"], step);
         step["unit"] = named(&["path", "kind", "content", "previous"], &step["unit"]);
-        step["unit"]["content"] = named(&["digest", "size", "mode"], &step["unit"]["content"]);
+        if let Some(content) = step["unit"].get_mut("content") {
+            *content = named(&["digest", "size", "mode"], content);
+        }
     }
     brief
 }
@@ -195,22 +197,29 @@ fn as_version_4(mut brief: Value) -> Value {
 fn a_journal_of_version_4_keeps_what_is_brief() {
     let dir = tempfile::tempdir().unwrap();
     let mut journal = open(dir.path());
-    let brief = |generation| staged_before(intent(generation, &[change("a", Some(file(dir.path(), "1")))]));
+    let mut ids = Vec::new();
     for (generation, reached) in [(1, 3), (2, 1), (3, 0)] {
-        let intent = brief(generation);
+        let previous = (generation > 1).then(|| file(dir.path(), &(generation - 1).to_string()).digest());
+        let added = change("a", Some(file(dir.path(), &generation.to_string())));
+        let mut intent = staged_before(intent(generation, &[Change { previous, ..added }, change("b", None)]));
+        intent.groups[0].steps[0].old = previous.map(|_| json!({ "generation": generation - 1 }));
         let id = journal.intend(&intent, 1).unwrap();
         if reached > 0 {
             journal.committed(id, &all_committed(&intent), 2).unwrap();
         }
         if reached > 1 {
-            journal.retired(id, &[0]).unwrap();
+            journal.retired(id, &[0, 1]).unwrap();
             journal.finish(id, 3).unwrap();
         }
+        ids.push((id, intent));
     }
+    // Nothing was left for later then.
+    while journal.write_versions().unwrap() {}
     let told = |journal: &Journal| {
         let history =
             journal.history(None, 9).unwrap().into_iter().map(|one| (one.generation, one.outcome, one.changes));
-        format!("{:?} {:?}", history.collect::<Vec<_>>(), journal.open_deployments().unwrap())
+        let contents = journal.contents_at("app", 2).unwrap();
+        format!("{:?} {:?} {contents:?}", history.collect::<Vec<_>>(), journal.open_deployments().unwrap())
     };
     let before = told(&journal);
     let back = "ALTER TABLE deployment ADD COLUMN intent TEXT;
@@ -228,10 +237,13 @@ fn a_journal_of_version_4_keeps_what_is_brief() {
     }
     drop(list);
     drop(journal);
-    let (journal, opened) = Journal::open(dir.path(), None, 0).unwrap();
+    let (mut journal, opened) = Journal::open(dir.path(), None, 0).unwrap();
     assert_eq!(opened, Opened::Migrated { from: 4 });
     assert_eq!(told(&journal), before);
     assert_eq!(journal.open_deployments().unwrap().len(), 2);
+    let (id, intent) = &ids[2];
+    journal.committed(*id, &all_committed(intent), 4).unwrap();
+    assert_eq!(journal.contents_at("app", 3).unwrap()[&path("a")], file(dir.path(), "3"));
 }
 
 #[test]
