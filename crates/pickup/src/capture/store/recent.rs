@@ -17,7 +17,7 @@ const FILE_NAME: &str = "recent";
 /// How long the file may become.
 const LENGTH_MAX: u64 = 64 << 20;
 /// How many contents it may hold: each is known in memory, too.
-const COUNT_MAX: usize = 1 << 17;
+const COUNT_MAX: usize = 1 << 16;
 
 /// More than this is read while others already work.
 const READ_AT_ONCE: u64 = 64 << 10;
