@@ -90,8 +90,8 @@ async fn a_panic_is_an_error() {
 #[tokio::test]
 async fn a_phase_ends_at_its_deadline() {
     let sandbox = Sandbox::new();
-    let (cx, unit) = (sandbox.cx_of(Duration::from_millis(20)), sandbox.file("a", b"x", 1));
     for mood in [Mood::Hangs, Mood::Busy] {
+        let (cx, unit) = (sandbox.cx_of(Duration::from_millis(20)), sandbox.file("a", b"x", 1));
         let error = moody(mood).stage(&cx, &unit, None).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout);
     }

@@ -104,14 +104,14 @@ async fn a_program_asked_to_stop_may_clean_up() {
 async fn a_program_that_never_stops_talking_is_stopped_all_the_same() {
     let sandbox = Sandbox::new();
     let cx = sandbox.cx_of(Duration::from_secs(4));
-    let error = run(shell("exec yes"), &cx).await.unwrap_err();
+    let error = run(shell("exec cat /dev/zero"), &cx).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
     assert!(Instant::now() <= cx.deadline(), "it ended before the phase did");
     let cancel = tokio_util::sync::CancellationToken::new();
     let cx = sandbox.cx().cancelled_by(&cancel);
     let work = tokio::spawn({
         let cx = cx.clone();
-        async move { run(shell("exec yes"), &cx).await }
+        async move { run(shell("exec cat /dev/zero"), &cx).await }
     });
     while cx.take_output().is_empty() {
         tokio::task::yield_now().await;
