@@ -93,7 +93,8 @@ impl Journal {
     }
 
     /// Records that groups went live: their state, what is live now, and what the generation consists of, which may be
-    /// [written later](Journal::write_versions). Their units leave the quarantine. For a group that is committed already nothing is written.
+    /// [written later](Journal::write_versions). Their units leave the quarantine. For a group that is committed already
+    /// nothing is written.
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         let kept = self.kept(id);
         let mut is_written = true;

@@ -101,6 +101,16 @@ async fn a_program_asked_to_stop_may_clean_up() {
 }
 
 #[tokio::test]
+async fn traffic_that_never_rests_leaves_room_for_the_work_beside_it() {
+    let mut io = Io::new(async {
+        loop {
+            tokio::task::consume_budget().await;
+        }
+    });
+    io.beside(tokio::time::sleep(Duration::from_millis(1))).await;
+}
+
+#[tokio::test]
 async fn a_program_that_never_stops_talking_is_stopped_all_the_same() {
     let sandbox = Sandbox::new();
     let cx = sandbox.cx_of(Duration::from_secs(4));
