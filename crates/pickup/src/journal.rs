@@ -14,9 +14,9 @@
 //! | `step_group` | group of a deployment: its state, and why it failed | `intend` and each record | `prune` |
 //! | `step` | step of an open deployment: its unit, old and staged receipts | `intend`, `staged` | `finish` |
 //! | `change` | changed unit of a group, whichever deployers it went to | `intend` | `prune` |
-//! | `live` | (deployer, unit) that is live: receipt and content | `committed` | `committed` |
-//! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed`, and what empties the next | `prune` |
-//! | `unversioned` | brief deployment, what it changed is not there yet | `committed` | `write_versions`, `prune`, each record that writes it out |
+//! | `live` | (deployer, unit) that is live: receipt and content | `committed`, and what empties `unwritten` | the same |
+//! | `unit_version` | (unit, generation) that changed it; no content means removed | `committed`, and what empties `unwritten` | `prune` |
+//! | `unwritten` | brief deployment of which these two do not tell yet (`later`) | `committed` | `write_later`, `prune`, a removal, each record that writes it out |
 //! | `content` | distinct tree: its list of files (in older journals also file: its size) | `intend` | `prune` |
 //! | `known` | file seen in a pickup directory | `save_known` | `save_known` |
 //! | `followed` | root that is a git repository: where it comes from, the commit that was taken up | `save_known` | – |
@@ -35,6 +35,7 @@ mod content;
 mod deployment;
 pub mod history;
 mod known;
+mod later;
 mod live;
 mod open;
 mod pending;
@@ -46,7 +47,6 @@ mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
-mod versions;
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,7 @@ use self::brief::Brief;
 use self::closed::Closing;
 pub(crate) use self::closed::Doubt;
 pub use self::history::{Deployment, DeploymentChange, Origin, Outcome};
+use self::later::Left;
 pub(crate) use self::state::GroupState;
 use self::state::IllegalTransition;
 use crate::capture::{Digest, Stored};
@@ -87,7 +88,7 @@ pub(crate) enum JournalWrite {
     Quarantine,
     Hold,
     Prune,
-    Version,
+    Later,
 }
 
 impl JournalWrite {
@@ -105,7 +106,7 @@ impl JournalWrite {
             Self::Quarantine => "quarantine",
             Self::Hold => "hold",
             Self::Prune => "prune",
-            Self::Version => "version",
+            Self::Later => "later",
         }
     }
 
@@ -123,7 +124,7 @@ impl JournalWrite {
             Self::Quarantine => "record the quarantine in journal",
             Self::Hold => "record the hold in journal",
             Self::Prune => "prune journal",
-            Self::Version => "record what a generation consists of in journal",
+            Self::Later => "write what a commit left for later in journal",
         }
     }
 }
@@ -317,8 +318,10 @@ pub(crate) struct Journal {
     last_generations: HashMap<String, u64>,
     /// The brief deployment that was worked on last, so that it need not be read again.
     brief: Option<(DeploymentId, Brief)>,
-    /// Whether a commit may have left versions to be written.
+    /// Whether a commit may have left anything for later.
     has_unwritten: bool,
+    /// Of which units, where that is known.
+    left: Option<Left>,
     /// Raised by whoever meets damage.
     doubt: Doubt,
     /// Of the one who writes. It is dropped after the connection.
@@ -335,6 +338,7 @@ impl Journal {
             last_generations: HashMap::new(),
             brief: None,
             has_unwritten: true,
+            left: None,
             doubt: Doubt::default(),
             closing: None,
         }

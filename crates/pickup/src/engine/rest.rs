@@ -85,7 +85,7 @@ impl Pickup {
             self.put_away_at = Some(if is_saved { now } else { now + PUT_AWAY_PAUSE });
             return;
         }
-        let written = self.shared.journal().write_versions();
+        let written = self.shared.journal().write_later();
         match written {
             Ok(false) => {}
             Ok(true) => {

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::deployment::parse_state;
 use super::history::DeploymentChange;
 use super::rows::Rows;
-use super::{Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Intent, versions};
+use super::{Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Intent, later};
 use crate::capture::{CapturedFile, Digest, Stored};
 use crate::change::live::Kept;
 use crate::change::{Change, ChangeKind, Content};
@@ -30,10 +30,10 @@ const RECEIPT_MAX: usize = 64;
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Brief {
     deployers: Vec<Deployer>,
-    groups: Vec<Vec<Step>>,
+    pub groups: Vec<Vec<Step>>,
 }
 
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Deployer {
     pub name: String,
     pub config_digest: String,
@@ -139,6 +139,12 @@ impl Brief {
         Some((step, self.deployers.get(step.deployer)?))
     }
 
+    /// All of its steps, each with its deployer.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (&Step, &Deployer)> {
+        let steps = self.groups.iter().flatten();
+        steps.filter_map(|step| Some((step, self.deployers.get(step.deployer)?)))
+    }
+
     /// Its groups, with as much of their units as rows would tell: pickup, generation and revision are the deployment's.
     /// `store` is where contents are stored.
     pub(super) fn groups(self, stored: &Stored) -> Attempt<Vec<IntendedGroup>> {
@@ -238,7 +244,7 @@ impl UnitChange {
 /// Writes the deployment out, if it is brief.
 pub(super) fn write_out(transaction: &Connection, id: DeploymentId) -> Attempt<()> {
     let Some((brief, state)) = find(transaction, id)? else { return Ok(()) };
-    versions::write(transaction, id)?;
+    later::write_of(transaction, id)?;
     let mut rows = Rows::new(transaction, id)?;
     // Rows do not say where the store is.
     for (number, group) in brief.groups(&Stored::nowhere())?.iter().enumerate() {
@@ -289,7 +295,7 @@ pub(super) fn find(view: &Connection, id: DeploymentId) -> Attempt<Option<(Brief
 pub(super) fn digests(view: &Connection) -> Attempt<Vec<Digest>> {
     let mut list = view.prepare_cached(
         "SELECT id FROM deployment WHERE finished_at IS NULL AND state IS NOT NULL
-         UNION SELECT deployment FROM unversioned",
+         UNION SELECT deployment FROM unwritten",
     )?;
     let ids = list.query_map([], |row| row.get(0).map(DeploymentId))?;
     let mut digests = Vec::new();

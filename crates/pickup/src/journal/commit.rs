@@ -2,21 +2,21 @@
 
 use std::ops::RangeInclusive;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
-use super::brief::{Brief, UnitChange};
+use super::brief::{Brief, Deployer, Step};
 use super::content::{file_key, index, path_bytes};
 use super::deployment::expect_step;
-use super::{Attempt, CommittedGroup, DeploymentId, Fault};
+use super::{Attempt, CommittedGroup, DeploymentId, Fault, later};
 
 /// One commit.
 pub(super) struct Commit {
-    id: DeploymentId,
+    pub id: DeploymentId,
     pub pickup: i64,
     pub generation: i64,
-    now: i64,
+    pub now: i64,
     /// Whether a look into the quarantine is worth its time.
-    is_any_quarantined: bool,
+    pub is_any_quarantined: bool,
 }
 
 impl Commit {
@@ -28,41 +28,48 @@ impl Commit {
         Ok(Self { id, pickup, generation, now, is_any_quarantined: any.exists([pickup])? })
     }
 
-    /// Writes what is live of all of a brief deployment now.
-    pub(super) fn brief(&self, transaction: &Connection, brief: &Brief, groups: &[CommittedGroup]) -> Attempt<()> {
-        let key =
-            |change: &UnitChange| change.content.as_ref().map(|file| file_key(&file.digest, file.mode, file.size));
+    /// To write what is live, row by row.
+    pub(super) fn rows<'a>(&self, transaction: &'a Connection) -> Attempt<LiveRows<'a>> {
         let mut put = transaction.prepare_cached(
-            "INSERT OR REPLACE INTO live (pickup, deployer, path, config_digest, content, generation, receipt, since)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            "INSERT INTO live (pickup, deployer, path, config_digest, content, generation, receipt, since)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT DO UPDATE SET config_digest = excluded.config_digest, content = excluded.content,
+                generation = excluded.generation, receipt = excluded.receipt, since = excluded.since
+             WHERE excluded.generation >= live.generation",
         )?;
-        let mut remove =
-            transaction.prepare_cached("DELETE FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?;
+        let remove = transaction.prepare_cached(
+            "DELETE FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3 AND generation <= ?4",
+        )?;
         // What is bound stays bound: most of it is the same for all rows.
         put.raw_bind_parameter(1, self.pickup)?;
         put.raw_bind_parameter(6, self.generation)?;
         put.raw_bind_parameter(8, self.now)?;
-        let mut bound = None;
+        Ok(LiveRows { pickup: self.pickup, generation: self.generation, put, remove, bound: None })
+    }
+
+    /// Writes what is live of all of a brief deployment now.
+    pub(super) fn brief(&self, transaction: &Connection, brief: &Brief, groups: &[CommittedGroup]) -> Attempt<()> {
+        self.before_removals(transaction, groups)?;
+        let mut rows = self.rows(transaction)?;
         for group in groups {
             for change in &group.live {
                 let found = brief.find(group.group, change.step);
                 let Some((step, deployer)) = found else { return expect_step(0, self.id, group.group, change.step) };
-                let path = path_bytes(&step.unit.path);
-                let Some(receipt) = &change.receipt else {
-                    remove.execute(params![self.pickup, deployer.name, path])?;
-                    continue;
-                };
-                if bound != Some(deployer) {
-                    put.raw_bind_parameter(2, &deployer.name)?;
-                    put.raw_bind_parameter(4, &deployer.config_digest)?;
-                    bound = Some(deployer);
-                }
-                put.raw_bind_parameter(3, path)?;
-                put.raw_bind_parameter(5, key(&step.unit))?;
-                put.raw_bind_parameter(7, receipt.to_string())?;
-                put.raw_execute()?;
+                let receipt = change.receipt.as_ref().map(ToString::to_string);
+                rows.write(step, deployer, receipt.as_deref())?;
             }
         }
+        Ok(())
+    }
+
+    /// What is left for later would bring back what is removed now: it is written first.
+    pub(super) fn before_removals(&self, transaction: &Connection, groups: &[CommittedGroup]) -> Attempt<()> {
+        let mut changes = groups.iter().flat_map(|group| &group.live);
+        if changes.all(|change| change.receipt.is_some()) { Ok(()) } else { later::write_all(transaction, self.pickup) }
+    }
+
+    /// Lets the units of a brief deployment out of the quarantine.
+    pub(super) fn release(&self, transaction: &Connection, brief: &Brief) -> Attempt<()> {
         if !self.is_any_quarantined {
             return Ok(());
         }
@@ -132,6 +139,38 @@ impl Commit {
                 )?
                 .execute([self.pickup, self.id.0, first, last])?;
         }
+        Ok(())
+    }
+}
+
+/// Writes what is live, unless what is there is newer.
+pub(super) struct LiveRows<'a> {
+    pickup: i64,
+    generation: i64,
+    put: CachedStatement<'a>,
+    remove: CachedStatement<'a>,
+    /// The deployer that is bound.
+    bound: Option<Deployer>,
+}
+
+impl LiveRows<'_> {
+    /// What `step` left, with its receipt; without one, that it left nothing.
+    pub(super) fn write(&mut self, step: &Step, deployer: &Deployer, receipt: Option<&str>) -> Attempt<()> {
+        let path = path_bytes(&step.unit.path);
+        let Some(receipt) = receipt else {
+            self.remove.execute(params![self.pickup, deployer.name, path, self.generation])?;
+            return Ok(());
+        };
+        if self.bound.as_ref() != Some(deployer) {
+            self.put.raw_bind_parameter(2, &deployer.name)?;
+            self.put.raw_bind_parameter(4, &deployer.config_digest)?;
+            self.bound = Some(deployer.clone());
+        }
+        let file = step.unit.content.as_ref();
+        self.put.raw_bind_parameter(3, path)?;
+        self.put.raw_bind_parameter(5, file.map(|file| file_key(&file.digest, file.mode, file.size)))?;
+        self.put.raw_bind_parameter(7, receipt)?;
+        self.put.raw_execute()?;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use super::rows::Rows;
 use super::state::{GroupState, Record};
 use super::{
     Attempt, CommittedGroup, DeploymentId, Fault, Intent, Journal, JournalWrite, Result, StagedStep, enter_pickup,
-    versions,
+    later,
 };
 use crate::deploy::OUTPUT_MAX;
 
@@ -93,12 +93,14 @@ impl Journal {
     }
 
     /// Records that groups went live: their state, what is live now, and what the generation consists of, which may be
-    /// [written later](Journal::write_versions). Their units leave the quarantine. For a group that is committed already
+    /// [written later](Journal::write_later). Their units leave the quarantine. For a group that is committed already
     /// nothing is written.
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         let kept = self.kept(id);
         let mut is_written = true;
-        let brief = self.write(JournalWrite::Commit, |transaction| {
+        // One that fails may have been written all the same: then it is not known what was left.
+        let left = self.left.take();
+        let (pickup, brief) = self.write(JournalWrite::Commit, |transaction| {
             let commit = Commit::of(transaction, id, now)?;
             let numbers: BTreeSet<usize> = groups.iter().map(|group| group.group).collect();
             let brief = brief::of_groups(transaction, id, numbers.len(), kept)?;
@@ -107,8 +109,8 @@ impl Journal {
                     let next = state.next(Record::Committed)?;
                     let is_moved = next != *state;
                     if is_moved {
-                        commit.brief(transaction, brief, groups)?;
-                        is_written = versions::commit(transaction, id, commit.pickup, commit.generation, brief)?;
+                        is_written = later::commit(transaction, &commit, brief, groups)?;
+                        commit.release(transaction, brief)?;
                         brief::advance(transaction, id, next)?;
                     }
                     is_moved
@@ -116,6 +118,7 @@ impl Journal {
                 None => {
                     write_out(transaction, id)?;
                     let moved = advance_all(transaction, id, &numbers, Record::Committed, Some(now))?;
+                    commit.before_removals(transaction, groups)?;
                     // Of those that are committed already, later generations may have changed what is live since.
                     commit.live(transaction, groups.iter().filter(|group| moved.contains(&group.group)))?;
                     for run in runs(&moved) {
@@ -139,10 +142,13 @@ impl Journal {
                     .prepare_cached("UPDATE pickup SET committed = max(ifnull(committed, 0), ?2) WHERE id = ?1")?
                     .execute([commit.pickup, commit.generation])?;
             }
-            Ok(brief)
+            Ok((commit.pickup, brief))
         })?;
+        self.left = left;
+        if let Some((brief, _)) = brief.as_ref().filter(|_| !is_written) {
+            self.leave(pickup, brief);
+        }
         self.brief = brief.map(|(brief, _)| (id, brief));
-        self.has_unwritten |= !is_written;
         Ok(())
     }
 

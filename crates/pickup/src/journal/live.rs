@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::Value;
@@ -9,8 +10,9 @@ use serde_json::Value;
 #[cfg(test)]
 use super::LiveRow;
 use super::brief::UnitChange;
-use super::content::{self, index, load_json, load_path, path_bytes};
-use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result, WENT_LIVE, versions};
+use super::content::{self, load_json, path_bytes};
+use super::later::{Left, LiveLater};
+use super::{Attempt, Fault, Journal, JournalWrite, LiveKey, LiveReceipt, Result, WENT_LIVE, later};
 use crate::change::Content;
 use crate::change::live::Kept;
 use crate::path::UnitPath;
@@ -32,6 +34,93 @@ fn fresh_to<'a>(view: &Connection, pickup: Option<i64>, asked: &[(&'a str, &Unit
         }
     }
     Ok(fresh)
+}
+
+/// A row of what is live.
+pub(super) struct Row<'a> {
+    pub deployer: &'a str,
+    pub path: &'a [u8],
+    pub config_digest: &'a str,
+    pub content: Option<&'a [u8]>,
+    pub generation: i64,
+    pub receipt: &'a str,
+    #[cfg(test)]
+    pub since: i64,
+}
+
+/// What was left for later, by deployer and path.
+type Newer<'a> = BTreeMap<(&'a str, &'a [u8]), LiveLater<'a>>;
+
+/// Tells `each` of what is live of a pickup, with what was left for later, by deployer and path, from after the one that is given;
+/// until it gives false.
+pub(super) fn each(
+    view: &Connection,
+    pickup: &str,
+    newer: &Newer<'_>,
+    after: Option<(&str, &UnitPath)>,
+    mut each: impl FnMut(Row<'_>) -> Attempt<bool>,
+) -> Attempt<()> {
+    // No deployer has an empty name.
+    let root = UnitPath::root();
+    let after = after.map_or(("", path_bytes(&root)), |(deployer, unit)| (deployer, path_bytes(unit)));
+    let mut newer = newer.range((Bound::Excluded(after), Bound::Unbounded)).peekable();
+    let mut list = view.prepare_cached(
+        "SELECT deployer, path, config_digest, content, generation, receipt, since FROM live
+         WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND (deployer, path) > (?2, ?3) ORDER BY deployer, path",
+    )?;
+    let mut rows = list.query(params![pickup, after.0, after.1])?;
+    while let Some(row) = rows.next()? {
+        let text = |column| -> Attempt<_> { Ok(row.get_ref(column)?.as_str().map_err(rusqlite::Error::from)?) };
+        let bytes =
+            |column| -> Attempt<_> { Ok(row.get_ref(column)?.as_blob_or_null().map_err(rusqlite::Error::from)?) };
+        let (deployer, path, generation) = (text(0)?, bytes(1)?.unwrap_or_default(), row.get(4)?);
+        while let Some((_, later)) = newer.next_if(|(key, _)| **key < (deployer, path)) {
+            if !later.tell(&mut each)? {
+                return Ok(());
+            }
+        }
+        let goes_on = match newer.next_if(|(key, _)| **key == (deployer, path)) {
+            Some((_, later)) if later.generation >= generation => later.tell(&mut each)?,
+            Some(_) | None => each(Row {
+                deployer,
+                path,
+                config_digest: text(2)?,
+                content: bytes(3)?,
+                generation,
+                receipt: text(5)?,
+                #[cfg(test)]
+                since: row.get(6)?,
+            })?,
+        };
+        if !goes_on {
+            return Ok(());
+        }
+    }
+    for (_, later) in newer {
+        if !later.tell(&mut each)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl LiveLater<'_> {
+    fn tell(&self, each: &mut impl FnMut(Row<'_>) -> Attempt<bool>) -> Attempt<bool> {
+        // What was removed is not live.
+        let Some(receipt) = self.receipt else { return Ok(true) };
+        let file = self.step.unit.content.as_ref();
+        let key = file.map(|file| content::file_key(&file.digest, file.mode, file.size));
+        each(Row {
+            deployer: &self.deployer.name,
+            path: path_bytes(&self.step.unit.path),
+            config_digest: &self.deployer.config_digest,
+            content: key.as_ref().map(<[u8; _]>::as_slice),
+            generation: self.generation,
+            receipt,
+            #[cfg(test)]
+            since: self.since,
+        })
+    }
 }
 
 impl LiveKey<'_> {
@@ -71,71 +160,58 @@ impl Journal {
         limit: usize,
     ) -> Result<Vec<LiveReceipt>> {
         self.read(|view| {
-            let mut list = view.prepare_cached(
-                "SELECT deployer, path, generation, receipt FROM live
-                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND (deployer, path) > (?2, ?3)
-                 ORDER BY deployer, path LIMIT ?4",
-            )?;
-            // No deployer has an empty name.
-            let root = UnitPath::root();
-            let (deployer, path) = after.unwrap_or(("", &root));
-            let rows = list.query_and_then(params![pickup, deployer, path_bytes(path), index(limit)], |row| {
-                Ok(LiveReceipt {
-                    deployer: row.get(0)?,
-                    unit: load_path(row, 1)?,
-                    generation: row.get::<_, i64>(2)?.cast_unsigned(),
-                    receipt: row.get(3)?,
-                })
+            let unwritten = later::unwritten(view, pickup)?;
+            let mut rows = Vec::new();
+            each(view, pickup, &later::live(&unwritten), after, |row| {
+                rows.push(LiveReceipt {
+                    deployer: row.deployer.to_owned(),
+                    unit: content::path_of(row.path)?,
+                    generation: row.generation.cast_unsigned(),
+                    receipt: row.receipt.to_owned(),
+                });
+                Ok(rows.len() < limit)
             })?;
-            rows.collect()
+            Ok(rows)
         })
     }
 
     /// Tells `each` of everything that is live for a pickup, by deployer and path, receipts and contents left out.
-    pub(crate) fn each_live(&self, pickup: &str, mut each: impl FnMut(LiveKey<'_>)) -> Result<()> {
+    pub(crate) fn each_live(&self, pickup: &str, mut tell: impl FnMut(LiveKey<'_>)) -> Result<()> {
         self.read(|view| {
-            let mut list = view.prepare_cached(
-                "SELECT deployer, path, config_digest, generation, content FROM live
-                 WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) ORDER BY deployer, path",
-            )?;
-            let mut rows = list.query([pickup])?;
-            while let Some(row) = rows.next()? {
-                each(LiveKey {
-                    deployer: row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?,
-                    path: row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?,
-                    config_digest: row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?,
-                    generation: row.get::<_, i64>(3)?.cast_unsigned(),
-                    content: row.get_ref(4)?.as_blob_or_null().map_err(rusqlite::Error::from)?,
-                });
-            }
-            Ok(())
+            let unwritten = later::unwritten(view, pickup)?;
+            each(view, pickup, &later::live(&unwritten), None, |row| {
+                let Row { deployer, path, config_digest, content, generation, .. } = row;
+                tell(LiveKey { deployer, path, config_digest, generation: generation.cast_unsigned(), content });
+                Ok(true)
+            })
         })
     }
 
     /// Everything that is live for a pickup, by deployer and path.
     #[cfg(test)]
     pub(crate) fn live(&self, pickup: &str) -> Result<Vec<LiveRow>> {
-        self.read(|view| {
-            let mut list = view.prepare_cached(
-                "SELECT live.deployer, live.path, live.config_digest, live.generation, live.receipt, live.since,
-                        live.content, content.size, content.files
-                 FROM live LEFT JOIN content ON content.key = live.content
-                 WHERE live.pickup = (SELECT id FROM pickup WHERE name = ?1) ORDER BY live.deployer, live.path",
-            )?;
-            let rows = list.query_and_then([pickup], |row| {
-                Ok(LiveRow {
-                    deployer: row.get(0)?,
-                    unit: load_path(row, 1)?,
-                    config_digest: row.get(2)?,
-                    digest: content::optional_digest(row, 6)?,
-                    generation: row.get::<_, i64>(3)?.cast_unsigned(),
-                    receipt: load_json(row, 4)?.unwrap_or_default(),
-                    content: content::load(row, 6, &self.stored)?,
-                    since: row.get(5)?,
-                })
+        let mut rows = self.read(|view| {
+            let unwritten = later::unwritten(view, pickup)?;
+            let mut rows = Vec::new();
+            each(view, pickup, &later::live(&unwritten), None, |row| {
+                rows.push(LiveRow {
+                    deployer: row.deployer.to_owned(),
+                    unit: content::path_of(row.path)?,
+                    config_digest: row.config_digest.to_owned(),
+                    digest: row.content.map(content::digest_of).transpose()?,
+                    generation: row.generation.cast_unsigned(),
+                    receipt: serde_json::from_str(row.receipt)?,
+                    content: None,
+                    since: row.since,
+                });
+                Ok(true)
             })?;
-            rows.collect()
-        })
+            Ok(rows)
+        })?;
+        for row in &mut rows {
+            row.content = self.live_content(pickup, &row.deployer, &row.unit)?;
+        }
+        Ok(rows)
     }
 
     /// The receipts of what deployers have live of units, in the order they are asked for.
@@ -144,51 +220,69 @@ impl Journal {
             // Once for all: of those that are asked about there may be many.
             let mut id = view.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
             let id: Option<i64> = id.query_row([pickup], |row| row.get(0)).optional()?;
-            let mut find =
-                view.prepare_cached("SELECT receipt FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?;
+            let may_hold = |left: &Left| {
+                id.is_some_and(|id| asked.iter().any(|(deployer, unit)| left.may_hold(id, deployer, unit)))
+            };
+            let is_left = self.left.as_ref().is_none_or(may_hold);
+            let unwritten = if is_left { later::unwritten(view, pickup)? } else { Vec::new() };
+            let newer = later::live(&unwritten);
+            let mut find = view.prepare_cached(
+                "SELECT receipt, generation FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3",
+            )?;
             // Of one it would be the same question.
             let fresh = if asked.len() > 1 { fresh_to(view, id, asked)? } else { Vec::new() };
             let receipt = |(deployer, unit): &(&str, &UnitPath)| {
-                if fresh.contains(deployer) {
-                    return Ok(None);
+                let path = path_bytes(unit);
+                let later = newer.get(&(*deployer, path));
+                if !fresh.contains(deployer) {
+                    let mut rows = find.query(params![id, deployer, path])?;
+                    if let Some(row) = rows.next()? {
+                        let generation: i64 = row.get(1)?;
+                        if later.is_none_or(|later| later.generation < generation) {
+                            return load_json(row, 0);
+                        }
+                    }
                 }
-                let mut rows = find.query(params![id, deployer, path_bytes(unit)])?;
-                match rows.next()? {
-                    Some(row) => load_json(row, 0),
-                    None => Ok(None),
-                }
+                Ok(later.and_then(|later| later.receipt).map(serde_json::from_str).transpose()?)
             };
             asked.iter().map(receipt).collect()
         };
         // The number of a pickup never changes.
-        if asked.len() <= 1 { self.read_at_once(find_all) } else { self.read(find_all) }
+        let is_all_written = self.left.as_ref().is_some_and(Left::is_empty);
+        if asked.len() <= 1 && is_all_written { self.read_at_once(find_all) } else { self.read(find_all) }
     }
 
     /// The content that `deployer` has live of `unit`.
     pub(crate) fn live_content(&self, pickup: &str, deployer: &str, unit: &UnitPath) -> Result<Option<Content>> {
         self.read(|view| {
+            let unwritten = later::unwritten(view, pickup)?;
+            let newer = later::live(&unwritten);
+            let later = newer.get(&(deployer, path_bytes(unit)));
             let mut find = view.prepare_cached(
-                "SELECT live.content, content.size, content.files
+                "SELECT live.content, content.size, content.files, live.generation
                  FROM live LEFT JOIN content ON content.key = live.content
                  WHERE live.pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
             )?;
             let mut rows = find.query(params![pickup, deployer, path_bytes(unit)])?;
-            match rows.next()? {
-                Some(row) => content::load(row, 0, &self.stored),
-                None => Ok(None),
+            if let Some(row) = rows.next()? {
+                let generation: i64 = row.get(3)?;
+                if later.is_none_or(|later| later.generation < generation) {
+                    return content::load(row, 0, &self.stored);
+                }
             }
+            Ok(later.and_then(|later| later.step.unit.kept()).map(|kept| kept.content(&self.stored)))
         })
     }
 
     /// Exchanges the receipt of what is live: it was put back by undoing its removal.
     pub(crate) fn replace_receipt(&mut self, pickup: &str, deployer: &str, unit: &UnitPath, new: &Value) -> Result<()> {
         self.write(JournalWrite::Revert, |transaction| {
+            let mut find = transaction.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
+            let Some(id) = find.query_row([pickup], |row| row.get(0)).optional()? else { return Ok(()) };
+            later::write_all(transaction, id)?;
             transaction
-                .prepare_cached(
-                    "UPDATE live SET receipt = ?4
-                     WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND deployer = ?2 AND path = ?3",
-                )?
-                .execute(params![pickup, deployer, path_bytes(unit), new.to_string()])?;
+                .prepare_cached("UPDATE live SET receipt = ?4 WHERE pickup = ?1 AND deployer = ?2 AND path = ?3")?
+                .execute(params![id, deployer, path_bytes(unit), new.to_string()])?;
             Ok(())
         })
     }
@@ -249,7 +343,7 @@ impl Journal {
                     "generation {generation} of {pickup} is pruned, {oldest} is the oldest that is kept"
                 )));
             }
-            let unwritten = versions::unwritten(view, pickup)?;
+            let unwritten = later::unwritten(view, pickup)?;
             let mut newer = BTreeMap::new();
             for of in unwritten.iter().filter(|of| of.generation <= generation.cast_signed()) {
                 let changes = of.brief.steps_changes();

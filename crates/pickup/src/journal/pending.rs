@@ -11,7 +11,7 @@ use super::{
     Attempt, DeploymentId, Fault, GroupState, IntendedGroup, IntendedStep, Journal, OpenDeployment, OpenGroup,
     OpenStep, Result,
 };
-use super::{brief, versions};
+use super::{brief, later, live};
 use crate::capture::Stored;
 use crate::change::Change;
 use crate::deploy::Unit;
@@ -91,23 +91,22 @@ struct Newer {
 impl Newer {
     fn than(view: &Connection, deployment: &OpenDeployment) -> Attempt<Self> {
         let (pickup, generation) = (&deployment.pickup, deployment.generation.cast_signed());
-        let mut list = view.prepare_cached(
-            "SELECT deployer, path, generation > ?2 FROM live
-             WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation >= ?2",
-        )?;
+        let unwritten = later::unwritten(view, pickup)?;
         let (mut live, mut own) = (Vec::new(), Vec::new());
-        let mut rows = list.query(params![pickup, generation])?;
-        while let Some(row) = rows.next()? {
-            let found = if row.get(2)? { &mut live } else { &mut own };
-            found.push((row.get(0)?, load_path(row, 1)?));
-        }
+        live::each(view, pickup, &later::live(&unwritten), None, |row| {
+            if row.generation >= generation {
+                let found = if row.generation > generation { &mut live } else { &mut own };
+                found.push((row.deployer.to_owned(), content::path_of(row.path)?));
+            }
+            Ok(true)
+        })?;
         let mut list = view.prepare_cached(
             "SELECT path FROM unit_version
              WHERE pickup = (SELECT id FROM pickup WHERE name = ?1) AND generation > ?2 AND content IS NULL",
         )?;
         let removed = list.query_and_then(params![pickup, generation], |row| load_path(row, 0))?;
         let mut removed = removed.collect::<Attempt<Vec<_>>>()?;
-        for newer in versions::unwritten(view, pickup)?.iter().filter(|one| one.generation > generation) {
+        for newer in unwritten.iter().filter(|one| one.generation > generation) {
             let changes = newer.brief.steps_changes().filter(|change| change.content.is_none());
             removed.extend(changes.map(|change| change.path.clone()));
         }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Attempt, Journal, JournalWrite, Result, WENT_LIVE, brief, content, versions};
+use super::{Attempt, Journal, JournalWrite, Result, WENT_LIVE, brief, content, later};
 use crate::capture::Digest;
 
 /// The keys of all contents that are needed: by what is live, by any kept generation, by a deployment that is open.
@@ -33,7 +33,7 @@ impl Journal {
         self.write(JournalWrite::Prune, |transaction| {
             let mut find = transaction.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
             let Some(pickup) = find.query_row([pickup], |row| row.get(0)).optional()? else { return Ok(()) };
-            versions::write_all(transaction, pickup)?;
+            later::write_all(transaction, pickup)?;
             drop_deployments(transaction, pickup, keep_after)?;
             fold(transaction, pickup)?;
             transaction.execute(&format!("DELETE FROM content WHERE key NOT IN ({NEEDED})"), [])?;

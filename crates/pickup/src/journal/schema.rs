@@ -144,6 +144,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- All of a row is written whenever one of its columns changes, and this one is long.
     ALTER TABLE deployment DROP COLUMN intent;
 ",
+    "
+    ALTER TABLE unversioned RENAME TO unwritten;
+    ALTER TABLE unwritten ADD COLUMN since INTEGER;   -- of what is live of it; NULL: that is written
+    ALTER TABLE unwritten ADD COLUMN receipt TEXT;    -- JSON; of all that is live of it
+",
 ];
 
 /// The version that this program writes.

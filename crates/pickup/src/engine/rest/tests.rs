@@ -97,7 +97,7 @@ async fn what_a_commit_left_for_later_is_written_as_well() {
     while pickup.put_away_at.is_some_and(|at| at <= pickup.shared.now()) {
         pickup.put_away();
     }
-    assert!(!pickup.shared.journal().write_versions().unwrap(), "nothing was left");
+    assert!(!pickup.shared.journal().write_later().unwrap(), "nothing was left");
     assert_eq!(pickup.shared.journal().contents_at("p", 1).unwrap().len(), 2);
 }
 

@@ -141,7 +141,7 @@ fn what_a_commit_leaves_for_later_can_be_told_whenever_the_process_dies() {
         let mut run = || -> Result<()> {
             let id = journal.intend(&brief, 2)?;
             journal.committed(id, &all_committed(&brief), 2)?;
-            while journal.write_versions()? {}
+            while journal.write_later()? {}
             journal.retired(id, &[0, 1])?;
             journal.finish(id, 2)
         };
@@ -162,13 +162,13 @@ fn what_a_commit_leaves_for_later_can_be_told_whenever_the_process_dies() {
             assert_eq!(journal.contents_at("app", 1).unwrap().len(), 3);
             let referenced = journal.referenced().unwrap();
             assert!(told.values().all(|content| referenced.contains(&content.digest())), "{deaths:?}");
-            while journal.write_versions().unwrap() {}
+            while journal.write_later().unwrap() {}
         }
-        let sql = "SELECT (SELECT count(*) FROM unversioned), (SELECT count(*) FROM unit_version WHERE generation = 2)";
+        let sql = "SELECT (SELECT count(*) FROM unwritten), (SELECT count(*) FROM unit_version WHERE generation = 2)";
         let counts: (i64, i64) = journal.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
         assert_eq!(counts, (0, if is_live { 2 } else { 0 }), "{deaths:?}");
     }
-    assert!(deaths.contains(&(JournalWrite::Version, Moment::Before)), "{deaths:?}");
+    assert!(deaths.contains(&(JournalWrite::Later, Moment::Before)), "{deaths:?}");
 }
 
 #[test]

@@ -122,7 +122,7 @@ fn act(journal: &mut Journal, model: &mut Model, dir: &Path, act: &Act) {
                 run(journal, model, &changes, changes.len());
             }
         }
-        Act::Version => drop(journal.write_versions().unwrap()),
+        Act::Version => drop(journal.write_later().unwrap()),
         Act::Prune(keep) => journal.prune("app", (newest + 1).saturating_sub(*keep).cast_signed()).unwrap(),
     }
 }

@@ -666,7 +666,7 @@ fn what_version_3_had_begun_is_over() {
     let step = json!({ "deployer": "copy", "config_digest": "c", "unit": unit, "changes": [unit], "old": null,
                        "staged": "{\"staged\":0}" });
     let old = json!({ "groups": [[step]] }).to_string();
-    let before = "DROP TABLE brief; DROP TABLE unversioned; ALTER TABLE deployment DROP COLUMN state; ALTER TABLE deployment ADD COLUMN intent;
+    let before = "DROP TABLE brief; DROP TABLE unwritten; ALTER TABLE deployment DROP COLUMN state; ALTER TABLE deployment ADD COLUMN intent;
                   PRAGMA user_version = 3";
     journal.connection.execute_batch(before).unwrap();
     journal.connection.execute("UPDATE deployment SET intent = ?1", [old]).unwrap();
