@@ -1,6 +1,7 @@
 //! A process that is measured: what it prints, and when; what it used, from `/proc`; the signals it gets.
 
-use std::io::{BufRead, BufReader, Read};
+use std::cell::RefCell;
+use std::io::{ErrorKind, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -17,6 +18,52 @@ pub struct Line {
     pub text: String,
 }
 
+/// Printed that were read at once.
+#[derive(Debug)]
+pub struct Said {
+    /// When that was.
+    pub at: Instant,
+    /// With the breaks between them.
+    pub text: String,
+}
+
+/// What is read somewhere else, line by line. It is taken apart here: the reader works beside what is measured.
+pub struct Printed {
+    said: Receiver<Said>,
+    /// What was read and not given yet, the last line first.
+    rest: RefCell<Vec<Line>>,
+}
+
+impl Printed {
+    pub fn new(said: Receiver<Said>) -> Self {
+        Self { said, rest: RefCell::default() }
+    }
+
+    /// The next line; `None` if there is none until `deadline`.
+    ///
+    /// # Errors
+    /// There will be none any more.
+    pub fn next(&self, deadline: Instant) -> Result<Option<Line>, Disconnected> {
+        loop {
+            if let Some(line) = self.rest.borrow_mut().pop() {
+                return Ok(Some(line));
+            }
+            match self.said.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Said { at, text }) => {
+                    let lines = text.lines().map(|text| Line { at, text: text.to_owned() });
+                    self.rest.borrow_mut().extend(lines.rev());
+                }
+                Err(RecvTimeoutError::Timeout) => return Ok(None),
+                Err(RecvTimeoutError::Disconnected) => return Err(Disconnected),
+            }
+        }
+    }
+}
+
+/// Whoever said something is gone.
+#[derive(Debug)]
+pub struct Disconnected;
+
 /// What a process used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
@@ -31,7 +78,7 @@ pub struct Usage {
 /// A running process. It is killed when the value is dropped.
 pub struct Process {
     child: Child,
-    lines: Receiver<Line>,
+    lines: Printed,
 }
 
 impl Process {
@@ -53,7 +100,7 @@ impl Process {
         if let Some(errors) = child.stderr.take() {
             hear(errors, said);
         }
-        Ok(Self { child, lines })
+        Ok(Self { child, lines: Printed::new(lines) })
     }
 
     /// The process number.
@@ -66,11 +113,8 @@ impl Process {
     /// # Errors
     /// The process ended.
     pub fn line(&self, deadline: Instant) -> Result<Option<Line>> {
-        match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => Ok(Some(line)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => bail!("process {} has ended", self.id()),
-        }
+        let next = self.lines.next(deadline);
+        next.or_else(|Disconnected| bail!("process {} has ended", self.id()))
     }
 
     /// Reads lines until one `is_it`.
@@ -120,18 +164,35 @@ pub fn children(id: u32) -> Vec<Pid> {
     ids.split_whitespace().filter_map(|id| Pid::from_raw(id.parse().ok()?)).collect()
 }
 
-/// Reads lines from `pipe` until it ends, or nobody wants them.
-pub fn hear(pipe: impl Read + Send + 'static, said: Sender<Line>) {
+/// Reads from `pipe` until it ends, or nobody wants it.
+pub fn hear(mut pipe: impl Read + Send + 'static, said: Sender<Said>) {
     std::thread::spawn(move || {
-        let mut pipe = BufReader::with_capacity(1 << 16, pipe);
-        let mut bytes = Vec::new();
-        while matches!(pipe.read_until(b'\n', &mut bytes), Ok(1..)) {
+        let mut buffer = vec![0; 1 << 16];
+        // A line that is not whole yet.
+        let mut begun = Vec::new();
+        loop {
+            let read = match pipe.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => &buffer[..read],
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            };
             let at = Instant::now();
-            let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']).to_owned();
-            if said.send(Line { at, text }).is_err() {
+            let Some(end) = read.iter().rposition(|byte| *byte == b'\n') else {
+                begun.extend_from_slice(read);
+                continue;
+            };
+            begun.extend_from_slice(&read[..=end]);
+            let text = String::from_utf8_lossy(&begun).into_owned();
+            if said.send(Said { at, text }).is_err() {
                 return;
             }
-            bytes.clear();
+            begun.clear();
+            begun.extend_from_slice(&read[end + 1..]);
+        }
+        if !begun.is_empty() {
+            // Whoever listened may be gone.
+            let _ = said.send(Said { at: Instant::now(), text: String::from_utf8_lossy(&begun).into_owned() });
         }
     });
 }

@@ -166,8 +166,10 @@ impl Heard {
         let mut heard = Self { counts: HashMap::new(), last: None };
         let is_ours = matches!(subject, Subject::Copying | Subject::Child(Library::Pickup { .. }));
         let patience = Duration::from_secs(if is_ours { 60 } else { 5 });
-        let silence = Duration::from_millis(if subject == Subject::Fswatch { 1_500 } else { 500 });
-        let mut is_copied = false;
+        // What a watcher puts off until it is quiet counts, too.
+        let silence = Duration::from_millis(1_500);
+        // What is reported meanwhile is read, and looked at afterwards: it would work beside what is measured.
+        copy.wait().context("wait for cp")?;
         let mut since = Instant::now();
         loop {
             // One that has ended says nothing any more.
@@ -179,10 +181,7 @@ impl Heard {
                 }
                 continue;
             }
-            if !is_copied {
-                is_copied = copy.try_wait()?.is_some();
-                since = since.max(Instant::now());
-            } else if since.elapsed() > if heard.counts.len() >= files { silence } else { patience } {
+            if since.elapsed() > if heard.counts.len() >= files { silence } else { patience } {
                 return Ok(heard);
             }
         }

@@ -17,7 +17,7 @@ use super::library::{DEBOUNCE, Library};
 use super::watcher::{Source, Watcher};
 use crate::daemon::{Daemon, HEAD};
 use crate::peers;
-use crate::process::Process;
+use crate::process::{Printed, Process, Said};
 use crate::setting::Setting;
 
 /// The hidden subcommand under which this program is a watcher.
@@ -224,9 +224,9 @@ fn in_process(library: Library, root: &Path, state: &Path) -> Result<Source> {
     let (said, heard) = std::sync::mpsc::channel();
     let report = move |path: &Path| {
         let at = std::time::Instant::now();
-        let _ = said.send(crate::process::Line { at, text: path.to_string_lossy().into_owned() });
+        let _ = said.send(Said { at, text: path.to_string_lossy().into_owned() });
     };
-    Ok(Source::InProcess { _watching: library.start(root, state, Arc::new(report))?, lines: heard })
+    Ok(Source::InProcess { _watching: library.start(root, state, Arc::new(report))?, lines: Printed::new(heard) })
 }
 
 fn spawn_watchman(program: &Path, place: &Path, root: &Path) -> Result<Source> {
@@ -273,13 +273,13 @@ impl Fifo {
         let file = File::options().read(true).write(true).open(&self.0)?;
         let (said, lines) = std::sync::mpsc::channel();
         crate::process::hear(file.try_clone()?, said);
-        Ok(Told { lines, file })
+        Ok(Told { lines: Printed::new(lines), file })
     }
 }
 
 /// What comes out of a [`Fifo`].
 pub struct Told {
-    pub lines: std::sync::mpsc::Receiver<crate::process::Line>,
+    pub lines: Printed,
     file: File,
 }
 
@@ -287,7 +287,7 @@ impl Drop for Told {
     fn drop(&mut self) {
         // The thread that hears ends with the first line that nobody wants.
         let (_, nobody) = std::sync::mpsc::channel();
-        self.lines = nobody;
+        self.lines = Printed::new(nobody);
         let _ = self.file.write_all(b"\n");
     }
 }

@@ -3,14 +3,13 @@
 use std::any::Any;
 use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::subject::{CHANGED, Subject, Told};
 use crate::daemon::Daemon;
-use crate::process::{Line, Process, children};
+use crate::process::{Disconnected, Line, Printed, Process, children};
 
 /// How long a watcher may take until it watches.
 const START_CAP: Duration = Duration::from_secs(60);
@@ -25,7 +24,7 @@ pub enum Source {
         /// The library.
         _watching: Box<dyn Any>,
         /// What it reports.
-        lines: Receiver<Line>,
+        lines: Printed,
     },
     /// What a process prints.
     Process(Process),
@@ -106,17 +105,13 @@ impl Watcher {
             Source::Process(process) | Source::Served { client: process, .. } => return process.line(deadline),
             Source::Daemon(daemon) => return daemon.process().line(deadline),
         };
-        match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => Ok(Some(line)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => bail!("{} has ended", self.subject.name()),
-        }
+        lines.next(deadline).or_else(|Disconnected| bail!("{} has ended", self.subject.name()))
     }
 
     /// The next line that reports anything; `None` if there is none until `deadline`.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Reported>> {
         while let Some(line) = self.line(deadline)? {
-            // Lines that come at once are a batch: what a watcher would call its command for, once.
+            // Printed that come at once are a batch: what a watcher would call its command for, once.
             if self.last.is_none_or(|last| line.at.saturating_duration_since(last) > BATCH_GAP) {
                 self.batch.clear();
             }

@@ -48,6 +48,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -157,34 +158,34 @@ pub(crate) struct DeploymentId(i64);
 
 /// What is about to be done.
 #[derive(Clone, Debug)]
-pub(crate) struct Intent {
+pub(crate) struct Intent<'a> {
     pub pickup: String,
     /// Never used before: [`Journal::next_generation`].
     pub generation: u64,
     pub origin: Origin,
     /// The git commit the change set comes from, if it comes from one.
     pub revision: Option<Arc<Revision>>,
-    pub groups: Vec<IntendedGroup>,
+    pub groups: Vec<IntendedGroup<'a>>,
 }
 
 /// Steps that go live together or not at all.
 #[derive(Clone, Debug)]
-pub(crate) struct IntendedGroup {
-    pub steps: Vec<IntendedStep>,
+pub(crate) struct IntendedGroup<'a> {
+    pub steps: Vec<IntendedStep<'a>>,
     /// Whether all of it is staged already, which then left nothing behind.
     pub is_staged: bool,
 }
 
-/// One unit for one deployer.
+/// One unit for one deployer. Whoever writes it down has all of it already, and whoever reads it makes it.
 #[derive(Clone, Debug)]
-pub(crate) struct IntendedStep {
-    pub deployer: String,
-    pub config_digest: String,
-    pub unit: Unit,
+pub(crate) struct IntendedStep<'a> {
+    pub deployer: Cow<'a, str>,
+    pub config_digest: Cow<'a, str>,
+    pub unit: Cow<'a, Unit>,
     /// The receipt of what is live before.
-    pub old: Option<Value>,
+    pub old: Option<Cow<'a, Value>>,
     /// The receipt of what was staged, if it was.
-    pub staged: Option<Value>,
+    pub staged: Option<Cow<'a, Value>>,
 }
 
 /// What a step staged; groups and steps are counted from 0, as in the intent.

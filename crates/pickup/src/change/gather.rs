@@ -171,6 +171,11 @@ impl Gathering {
         }
     }
 
+    /// Whether all that waits here was just captured.
+    pub(crate) fn is_all_captured(&self) -> bool {
+        self.captured == self.dirty.len()
+    }
+
     /// What waits here and was not just captured.
     pub(crate) fn not_captured(&self) -> impl Iterator<Item = &UnitPath> {
         self.dirty.iter().filter(|(_, held)| held.noted != Noted::Captured).map(|(unit, _)| unit)

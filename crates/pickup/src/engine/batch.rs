@@ -30,6 +30,10 @@ mod tests;
 /// How many units a change set holds where each is a transaction of its own: the first are live before the last are
 /// planned, and memory is bounded.
 pub(super) const UNITS_MAX: usize = 1000;
+/// The same once little is left to look at: nothing else is done beside the last of them.
+const UNITS_LAST: usize = 250;
+/// So many hints are little.
+const HINTS_FEW: usize = 8;
 
 /// What is to go live together, before anything failed or refused is left out.
 pub(super) struct ChangeSet {
@@ -98,8 +102,9 @@ impl Pickup {
 
     /// Hands on what is ready while there is much more to look at, where units go one by one: what is captured goes live
     /// while the rest is.
-    pub(super) fn keep_lane_busy(&mut self) {
-        if self.gathering.len() < UNITS_MAX
+    pub(super) fn keep_lane_busy(&mut self, hints_left: usize) {
+        self.units_max = if hints_left > HINTS_FEW { UNITS_MAX } else { UNITS_LAST };
+        if self.gathering.len() < self.units_max
             || self.gathering.holds_removals()
             || !self.is_recovered
             || !self.is_by_unit()
@@ -128,11 +133,13 @@ impl Pickup {
         let revision = self.revision_of_change();
         let is_one_by_one = self.is_by_unit() && revision.is_none();
         // Removals stay together: whether they are believed depends on how many there are.
-        let puts_max = if is_one_by_one { UNITS_MAX } else { usize::MAX };
+        let puts_max = if is_one_by_one { self.units_max } else { usize::MAX };
         let (unseen, roots) = (&self.unseen, self.roots.len());
         let is_unsettled = |unit: &UnitPath| unsettled.contains(unit) || is_unseen(unseen, roots, unit);
         let is_moving = !unsettled.is_empty() || !self.unseen.is_empty();
         let is_put = |unit: &UnitPath| is_known(&self.known, self.roots.len(), self.config.unit, unit);
+        // What was just captured is there.
+        let may_go = !self.gathering.is_all_captured();
         let mut closed = self.gathering.close(now, is_moving, is_unsettled, is_put, puts_max);
         if closed.is_empty() {
             return None;
@@ -145,7 +152,7 @@ impl Pickup {
         if closed.is_empty() {
             return None;
         }
-        if is_one_by_one {
+        if is_one_by_one && may_go {
             self.clear_the_way(now, &mut closed);
         }
         let mut changes = compare(&closed, &self.touched, |unit| self.wanted(unit), &self.live);

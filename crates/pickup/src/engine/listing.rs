@@ -50,29 +50,38 @@ impl Pickup {
         self.compare_listing(now, place, walked, hint);
     }
 
+    /// Stands watch in these directories; gives those where it does.
+    pub(super) fn stand_watch(&self, places: Vec<Place>) -> BTreeSet<Place> {
+        if !self.is_watching() || self.config.watch == WatchMode::Poll {
+            return BTreeSet::new();
+        }
+        let places: Vec<(&PathBuf, Place)> =
+            places.into_iter().filter_map(|place| Some((self.roots[place.root].real()?, place))).collect();
+        let wanted: Vec<_> = places.iter().map(|(real, place)| target(real, place)).collect();
+        let failed: Vec<usize> =
+            self.shared.watcher.watch(self.subscriber, &wanted).into_iter().map(|(at, _)| at).collect();
+        let stands = places.into_iter().enumerate().filter(|(at, _)| !failed.contains(at));
+        stands.map(|(_, (_, place))| place).collect()
+    }
+
     /// Lists what lies at and below a directory, and stands watch there. `sift` may take out what is known.
     pub(super) fn scan(&mut self, place: &Place, sift: SiftKnown<'_>) -> Walked {
         let Some(real) = self.roots[place.root].real().cloned() else { return Walked::default() };
         let watches = self.is_watching() && self.config.watch != WatchMode::Poll;
         let (watcher, subscriber) = (&self.shared.watcher, self.subscriber);
-        let unwatched = &mut self.roots[place.root].unwatched;
+        let (unwatched, watched) = (&mut self.roots[place.root].unwatched, &mut self.watched);
         unwatched.retain(|path| !path.starts_with(&place.path));
         let mut limit = None;
         let mut stand_watch = |directories: &[UnitPath]| {
-            if !watches {
-                return;
-            }
-            let target = |path: &UnitPath| {
-                let target = Target::Directory(Place { root: place.root, path: path.clone() });
-                (real.join(path.as_path()), target)
-            };
-            let wanted: Vec<_> = directories.iter().map(target).collect();
+            let places = directories.iter().map(|path| Place { root: place.root, path: path.clone() });
+            let places: Vec<Place> = places.filter(|place| watches && !watched.remove(place)).collect();
+            let wanted: Vec<_> = places.iter().map(|place| target(&real, place)).collect();
             for (at, failure) in watcher.watch(subscriber, &wanted) {
                 match failure {
                     // Gone again: the event of its removal comes, or came.
                     Failure::Gone => {}
                     Failure::Limit(reason) | Failure::Other(reason) => {
-                        unwatched.insert(directories[at].clone());
+                        unwatched.insert(places[at].path.clone());
                         limit = Some(reason);
                     }
                 }
@@ -207,6 +216,11 @@ impl Pickup {
             }
         }
     }
+}
+
+/// To watch a directory of the root that is really at `real`.
+fn target(real: &Path, place: &Place) -> (PathBuf, Target) {
+    (real.join(place.path.as_path()), Target::Directory(place.clone()))
 }
 
 /// The fingerprint behind the name, symlinks followed; whether they may be is the look's business.

@@ -26,6 +26,8 @@ mod tests;
 
 /// How soon a look that failed for a reason outside the file is tried again.
 const RELOOK: Duration = Duration::from_secs(1);
+/// In so many directories after the one that is listed next a watch is set together with its own.
+const WATCHED_AHEAD: usize = 7;
 /// How many of the files listed at the start are looked at in one go.
 const UNSEEN_AT_ONCE: usize = 128;
 /// How often a file that was just closed is looked at before it is waited for.
@@ -83,25 +85,36 @@ impl Pickup {
         });
         // What goes may have to go first, and removals are judged together: then all of it is heard before anything is done.
         let is_growing = hints.iter().all(|(_, hint)| hint.is_some());
-        for (place, hint) in hints {
-            self.heard(now, place, hint);
+        let mut rest = hints.as_slice();
+        while let Some(((place, hint), next)) = rest.split_first() {
+            self.heard(now, place.clone(), *hint, next);
             if is_growing {
-                self.keep_lane_busy();
+                self.keep_lane_busy(next.len());
             }
+            rest = next;
         }
+        self.watched.clear();
         self.shared.watcher.forget_left();
     }
 
-    fn heard(&mut self, now: Instant, place: Place, hint: Option<Hint>) {
+    /// Acts on one hint; `next` are those that come after it.
+    fn heard(&mut self, now: Instant, place: Place, hint: Option<Hint>, next: &[(Place, Option<Hint>)]) {
         let Some(real) = self.roots[place.root].real().cloned() else { return };
         let leading_here = self.links.leading_to(|| real.join(place.path.as_path()));
-        self.heard_name(now, &real, place, hint);
+        self.heard_name(now, &real, place, hint, next);
         for link in leading_here {
             self.look(now, link, hint.unwrap_or(Hint::Scan));
         }
     }
 
-    fn heard_name(&mut self, now: Instant, real: &Path, place: Place, hint: Option<Hint>) {
+    fn heard_name(
+        &mut self,
+        now: Instant,
+        real: &Path,
+        place: Place,
+        hint: Option<Hint>,
+        next: &[(Place, Option<Hint>)],
+    ) {
         if place.path.is_root() {
             // The root itself was moved, removed, or its attributes changed.
             self.root_moved(now, place.root, !matches!(hint, Some(Hint::Attributes)));
@@ -111,6 +124,9 @@ impl Pickup {
         match kind_of(&absolute) {
             Kind::Directory if self.rules.takes(place.root, &place.path, true) => {
                 // Its watch may be that of a former directory of this name: it is set anew in any case.
+                if !self.watched.contains(&place) {
+                    self.watch_ahead(&place, next);
+                }
                 self.scan_below(now, &place, hint.unwrap_or(Hint::Scan));
             }
             Kind::Directory => {}
@@ -133,6 +149,24 @@ impl Pickup {
                 }
             }
         }
+    }
+
+    /// Stands watch in a directory that was told of and in the next ones: to be watched is to wait for another thread, which may
+    /// take longer than to list a directory does. Each is listed within moments; if another takes its name until then, that is
+    /// told of, too.
+    fn watch_ahead(&mut self, first: &Place, next: &[(Place, Option<Hint>)]) {
+        let told = next.iter().take(WATCHED_AHEAD).filter(|(_, hint)| hint.is_some()).map(|(place, _)| place);
+        let is_listed_next = |place: &&Place| {
+            let real = self.roots[place.root].real().filter(|_| !place.path.is_root());
+            real.is_some_and(|real| matches!(kind_of(&real.join(place.path.as_path())), Kind::Directory))
+                && self.rules.takes(place.root, &place.path, true)
+        };
+        let ahead: Vec<Place> = told.filter(is_listed_next).cloned().collect();
+        if ahead.is_empty() {
+            return;
+        }
+        let places = std::iter::once(first.clone()).chain(ahead).collect();
+        self.watched = self.stand_watch(places);
     }
 
     /// Looks again at what settling and failed looks asked for.

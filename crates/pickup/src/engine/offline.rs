@@ -171,6 +171,8 @@ mod tests {
     use super::*;
     use crate::change::{Change, ChangeKind};
     use crate::deploy::Unit;
+    use std::borrow::Cow;
+
     use crate::journal::{CommittedGroup, IntendedGroup, IntendedStep, Intent, LiveChange, Origin, StagedStep};
     use crate::source::git::Revision;
 
@@ -198,8 +200,13 @@ mod tests {
             changes: Arc::new([change]),
             revision: Some(revision.clone()),
         };
-        let step =
-            IntendedStep { deployer: "copy".into(), config_digest: String::new(), unit, old: None, staged: None };
+        let step = IntendedStep {
+            deployer: "copy".into(),
+            config_digest: "".into(),
+            unit: Cow::Owned(unit),
+            old: None,
+            staged: None,
+        };
         let intent = Intent {
             pickup: "app".into(),
             generation: 1,

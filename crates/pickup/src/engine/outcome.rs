@@ -129,11 +129,12 @@ impl Pickup {
         outcomes: &[Outcome],
         revision: Option<&Arc<Revision>>,
     ) {
+        let wall = self.shared.now_ms();
         for outcome in outcomes {
             match &outcome.result {
                 GroupResult::Applied(deployers) => {
                     self.generation = Some(generation);
-                    self.last_success = Some(self.shared.now_ms());
+                    self.last_success = Some(wall);
                     if let Some(revision) = revision {
                         self.live_revision = Some(Revision::clone(revision));
                     }

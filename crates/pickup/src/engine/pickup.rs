@@ -128,8 +128,12 @@ pub(super) struct Pickup {
     pub known: AllKnown,
     /// What of it is still being read.
     pub reading: Reading,
+    /// The directories that are watched already, and listed next.
+    pub watched: BTreeSet<Place>,
     /// The number of the listing that was the last to be compared with them; never 0.
     pub listing: u32,
+    /// How many units a change set may hold now, where each is a transaction of its own.
+    pub units_max: usize,
     /// How many there were when they were last packed.
     pub packed: usize,
     /// How many of them a start had read from the journal.

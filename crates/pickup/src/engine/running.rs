@@ -10,6 +10,7 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::oneshot;
 
+use super::batch::UNITS_MAX;
 use super::former::bind_former;
 use super::git::repository;
 use super::inbox::Inbox;
@@ -385,10 +386,12 @@ impl Parts {
             reopened,
             known: AllKnown::new(),
             reading: Reading::default(),
+            watched: BTreeSet::new(),
             listing: 0,
             unseen: BTreeSet::new(),
             puts_off: false,
             packed: 0,
+            units_max: UNITS_MAX,
             loaded: 0,
             unsaved: Unsaved::default(),
             unsaved_since: None,

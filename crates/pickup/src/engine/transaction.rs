@@ -3,11 +3,10 @@
 //! Everything is journalled before it is done, so that `recover` can finish or take back what a crash cut off. Whatever
 //! fails is taken back in reverse order; what cannot be taken back is `Stuck`, and said so.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::Duration;
-
-use serde_json::Value;
 
 use super::owed::{Lingering, Owed, Owing};
 use super::progress::{GroupResult, Outcome, Progress};
@@ -197,19 +196,29 @@ impl<'a> Transaction<'a> {
     }
 
     /// Writes down what is about to be done; with what is staged, if that is done already.
-    fn intend(&self, groups: &[Progress], generation: u64, origin: Origin, is_staged: bool) -> Result<DeploymentId> {
-        let step = |((step, old), staged): ((&Step, &Option<Value>), &Option<Value>)| {
-            let config_digest = self.bound(&step.deployer).map(|bound| bound.config_digest.clone())?;
-            let (deployer, unit, old) = (step.deployer.clone(), step.unit.clone(), old.clone());
-            Ok(IntendedStep { deployer, config_digest, unit, old, staged: staged.clone() })
+    fn intend<'p>(
+        &'p self,
+        groups: &'p [Progress],
+        generation: u64,
+        origin: Origin,
+        is_staged: bool,
+    ) -> Result<DeploymentId> {
+        let step = |progress: &'p Progress, at: usize| -> Result<IntendedStep<'p>> {
+            let Step { deployer, unit } = &progress.group.steps[at];
+            Ok(IntendedStep {
+                deployer: deployer.into(),
+                config_digest: (&self.bound(deployer)?.config_digest).into(),
+                unit: Cow::Borrowed(unit),
+                old: progress.old[at].as_ref().map(Cow::Borrowed),
+                staged: progress.staged[at].as_ref().map(Cow::Borrowed),
+            })
         };
-        let group = |progress: &Progress| {
-            let steps = progress.group.steps.iter().zip(&progress.old).zip(&progress.staged).map(step);
-            let steps = steps.collect::<Result<_>>()?;
+        let group = |progress: &'p Progress| {
+            let steps = (0..progress.group.steps.len()).map(|at| step(progress, at)).collect::<Result<_>>()?;
             Ok(IntendedGroup { steps, is_staged: is_staged && progress.failure.is_none() })
         };
-        let groups: Vec<IntendedGroup> = groups.iter().map(group).collect::<Result<_>>()?;
-        let first = groups.iter().flat_map(|group: &IntendedGroup| &group.steps).next();
+        let groups: Vec<IntendedGroup<'p>> = groups.iter().map(group).collect::<Result<_>>()?;
+        let first = groups.iter().flat_map(|group| &group.steps).next();
         let revision = first.and_then(|step| step.unit.revision.clone());
         let intent = Intent { pickup: self.pickup.into(), generation, origin, revision, groups };
         self.shared.journal().intend(&intent, self.shared.now_ms())

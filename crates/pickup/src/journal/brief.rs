@@ -4,6 +4,7 @@
 //! units is two rows instead of three for each of them. Whatever is recorded of a part of it, or fails, writes it out first, in the
 //! same transaction. Whoever reads, as recovery and the history do, reads the brief.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -93,7 +94,7 @@ impl Serialize for File {
 
 impl Brief {
     /// `None` where it would not be brief, or not all of it is staged.
-    pub(super) fn of(intent: &Intent) -> Option<Self> {
+    pub(super) fn of(intent: &Intent<'_>) -> Option<Self> {
         let steps: usize = intent.groups.iter().map(|group| group.steps.len()).sum();
         if steps == 0 || steps > STEPS_MAX || !intent.groups.iter().all(|group| group.is_staged) {
             return None;
@@ -106,19 +107,20 @@ impl Brief {
         Some(brief)
     }
 
-    fn step(&mut self, step: &IntendedStep) -> Option<Step> {
+    fn step(&mut self, step: &IntendedStep<'_>) -> Option<Step> {
         let same = |known: &Deployer| known.name == step.deployer && known.config_digest == step.config_digest;
         let deployer = self.deployers.iter().position(same).unwrap_or_else(|| {
-            let (name, config_digest) = (step.deployer.clone(), step.config_digest.clone());
+            let (name, config_digest) = (step.deployer.to_string(), step.config_digest.to_string());
             self.deployers.push(Deployer { name, config_digest });
             self.deployers.len() - 1
         });
-        let Unit { path, change, content, previous, changes, .. } = &step.unit;
+        let Unit { path, change, content, previous, changes, .. } = &*step.unit;
         let unit = UnitChange::of(path, *change, content.as_ref(), *previous)?;
         let of = |change: &Change| UnitChange::of(&change.path, change.kind, change.content.as_ref(), change.previous);
-        let changes = changes.iter().map(of).collect::<Option<Vec<_>>>()?;
-        let changes = (changes.as_slice() != std::slice::from_ref(&unit)).then_some(changes);
-        Some(Step { deployer, unit, changes, old: small(step.old.as_ref())?, staged: small(step.staged.as_ref())? })
+        // Mostly it stands for itself.
+        let is_itself = matches!(&**changes, [change] if of(change).as_ref() == Some(&unit));
+        let changes = if is_itself { None } else { Some(changes.iter().map(of).collect::<Option<Vec<_>>>()?) };
+        Some(Step { deployer, unit, changes, old: small(step.old.as_deref())?, staged: small(step.staged.as_deref())? })
     }
 
     /// Stores it as that of the deployment.
@@ -147,9 +149,9 @@ impl Brief {
 
     /// Its groups, with as much of their units as rows would tell: pickup, generation and revision are the deployment's.
     /// `store` is where contents are stored.
-    pub(super) fn groups(self, stored: &Stored) -> Attempt<Vec<IntendedGroup>> {
+    pub(super) fn groups(self, stored: &Stored) -> Attempt<Vec<IntendedGroup<'static>>> {
         let Self { deployers, groups } = self;
-        let group = |steps: Vec<Step>| -> Attempt<IntendedGroup> {
+        let group = |steps: Vec<Step>| -> Attempt<IntendedGroup<'static>> {
             let steps = steps.into_iter().map(|step| step.intended(&deployers, stored)).collect::<Attempt<_>>()?;
             Ok(IntendedGroup { steps, is_staged: true })
         };
@@ -192,8 +194,8 @@ impl Step {
         self.changes.as_deref().unwrap_or(std::slice::from_ref(&self.unit))
     }
 
-    fn intended(self, deployers: &[Deployer], stored: &Stored) -> Attempt<IntendedStep> {
-        let receipt = |json: Option<String>| json.map(|json| serde_json::from_str(&json)).transpose();
+    fn intended(self, deployers: &[Deployer], stored: &Stored) -> Attempt<IntendedStep<'static>> {
+        let receipt = |json: Option<String>| json.map(|json| serde_json::from_str(&json).map(Cow::Owned)).transpose();
         let changes: Arc<[Change]> = self.changes().iter().map(|change| change.change(stored)).collect();
         let Change { path, kind, content, previous } = self.unit.change(stored);
         let unit = Unit {
@@ -208,7 +210,8 @@ impl Step {
         };
         let deployer = deployers.get(self.deployer);
         let deployer = deployer.ok_or_else(|| Fault::Unexpected("a deployer is missing".to_owned()))?;
-        let (deployer, config_digest) = (deployer.name.clone(), deployer.config_digest.clone());
+        let (deployer, config_digest) = (deployer.name.clone().into(), deployer.config_digest.clone().into());
+        let unit = Cow::Owned(unit);
         Ok(IntendedStep { deployer, config_digest, unit, old: receipt(self.old)?, staged: receipt(self.staged)? })
     }
 }

@@ -36,7 +36,7 @@ impl Journal {
     }
 
     /// Writes down what is about to be done; nothing may be done before.
-    pub(crate) fn intend(&mut self, intent: &Intent, now: i64) -> Result<DeploymentId> {
+    pub(crate) fn intend(&mut self, intent: &Intent<'_>, now: i64) -> Result<DeploymentId> {
         // One that fails may have been written all the same: then the last is not known.
         let last = self.last_generations.remove(&intent.pickup);
         let brief = Brief::of(intent);

@@ -1,5 +1,6 @@
 //! What recovery reads: deployments that were not finished.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -164,20 +165,21 @@ fn groups(
 
 /// The same of a brief one, all of which has come so far.
 fn brief_groups(
-    groups: Vec<IntendedGroup>,
+    groups: Vec<IntendedGroup<'_>>,
     state: GroupState,
     deployment: &OpenDeployment,
     revision: Option<&Arc<Revision>>,
     newer: &Newer,
 ) -> Attempt<Vec<OpenGroup>> {
-    let step = |IntendedStep { deployer, unit, old, staged, .. }| {
+    let step = |IntendedStep { deployer, unit, old, staged, .. }: IntendedStep<'_>| {
         let (pickup, generation, revision) = (deployment.pickup.clone(), deployment.generation, revision.cloned());
-        let unit = Unit { pickup, generation, revision, ..unit };
+        let unit = Unit { pickup, generation, revision, ..unit.into_owned() };
+        let (deployer, old, staged) = (deployer.into_owned(), old.map(Cow::into_owned), staged.map(Cow::into_owned));
         let mut step = OpenStep { deployer, unit, old, staged, is_superseded: false };
         step.is_superseded = newer.supersedes(&step);
         step
     };
-    let group = |group: IntendedGroup| {
+    let group = |group: IntendedGroup<'_>| {
         let steps = group.steps.into_iter().map(step).collect();
         OpenGroup { state, steps }
     };

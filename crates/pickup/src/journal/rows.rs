@@ -38,7 +38,7 @@ impl<'a> Rows<'a> {
         })
     }
 
-    pub(super) fn group(&mut self, number: usize, group: &IntendedGroup, state: GroupState) -> Attempt<()> {
+    pub(super) fn group(&mut self, number: usize, group: &IntendedGroup<'_>, state: GroupState) -> Attempt<()> {
         self.group.execute(params![self.id.0, index(number), state.as_str()])?;
         let mut changes = Changes::default();
         for (step_number, step) in group.steps.iter().enumerate() {
@@ -63,8 +63,8 @@ impl<'a> Rows<'a> {
                 content,
                 unit.previous.map(|digest| digest.0),
                 serde_json::to_string(&numbers)?,
-                step.old.as_ref().map(Value::to_string),
-                step.staged.as_ref().map(Value::to_string),
+                step.old.as_deref().map(Value::to_string),
+                step.staged.as_deref().map(Value::to_string),
             ])?;
         }
         Ok(())

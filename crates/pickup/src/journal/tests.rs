@@ -46,7 +46,7 @@ fn change(at: &str, content: Option<Content>) -> Change {
     Change { path: path(at), kind, content, previous: None }
 }
 
-fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
+fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep<'static> {
     let unit = Unit {
         pickup: "app".to_owned(),
         path: change.path.clone(),
@@ -57,11 +57,17 @@ fn step(deployer: &str, generation: u64, change: &Change) -> IntendedStep {
         changes: Arc::new([change.clone()]),
         revision: None,
     };
-    IntendedStep { deployer: deployer.to_owned(), config_digest: "c1".to_owned(), unit, old: None, staged: None }
+    IntendedStep {
+        deployer: deployer.to_owned().into(),
+        config_digest: "c1".into(),
+        unit: Cow::Owned(unit),
+        old: None,
+        staged: None,
+    }
 }
 
 /// One group for each change, each for the deployer `copy`.
-fn intent(generation: u64, changes: &[Change]) -> Intent {
+fn intent(generation: u64, changes: &[Change]) -> Intent<'static> {
     let group = |change| IntendedGroup { steps: vec![step("copy", generation, change)], is_staged: false };
     Intent {
         pickup: "app".to_owned(),
@@ -97,7 +103,7 @@ fn revision(digit: char) -> Revision {
     }
 }
 
-fn with_revision(intent: Intent, digit: char) -> Intent {
+fn with_revision(intent: Intent<'static>, digit: char) -> Intent<'static> {
     Intent { revision: Some(Arc::new(revision(digit))), ..intent }
 }
 
@@ -106,30 +112,30 @@ fn followed(root: usize, digit: char) -> Followed {
 }
 
 /// The same, of deployers that stage nothing that would have to be known of.
-fn staged_before(mut intent: Intent) -> Intent {
+fn staged_before(mut intent: Intent<'static>) -> Intent<'static> {
     let staged = all_staged(&intent);
     for StagedStep { group, step, receipt } in staged {
-        intent.groups[group].steps[step].staged = receipt;
+        intent.groups[group].steps[step].staged = receipt.map(Cow::Owned);
         intent.groups[group].is_staged = true;
     }
     intent
 }
 
 /// The staged receipts of all steps.
-fn all_staged(intent: &Intent) -> Vec<StagedStep> {
-    let steps = |(group, of): (usize, &IntendedGroup)| {
+fn all_staged(intent: &Intent<'_>) -> Vec<StagedStep> {
+    let steps = |(group, of): (usize, &IntendedGroup<'_>)| {
         (0..of.steps.len()).map(move |step| StagedStep { group, step, receipt: Some(json!({ "staged": step })) })
     };
     intent.groups.iter().enumerate().flat_map(steps).collect()
 }
 
 /// The live receipts of all steps: the generation where something is live.
-fn all_committed(intent: &Intent) -> Vec<CommittedGroup> {
-    let live = |(step, of): (usize, &IntendedStep)| LiveChange {
+fn all_committed(intent: &Intent<'_>) -> Vec<CommittedGroup> {
+    let live = |(step, of): (usize, &IntendedStep<'_>)| LiveChange {
         step,
         receipt: of.unit.content.is_some().then(|| json!({ "generation": intent.generation })),
     };
-    let group = |(group, of): (usize, &IntendedGroup)| CommittedGroup {
+    let group = |(group, of): (usize, &IntendedGroup<'_>)| CommittedGroup {
         group,
         live: of.steps.iter().enumerate().map(live).collect(),
     };
@@ -137,7 +143,7 @@ fn all_committed(intent: &Intent) -> Vec<CommittedGroup> {
 }
 
 /// Everything from the intent to the end, at the time `now`.
-fn deploy(journal: &mut Journal, intent: &Intent, now: i64) -> Result<DeploymentId> {
+fn deploy(journal: &mut Journal, intent: &Intent<'_>, now: i64) -> Result<DeploymentId> {
     let id = journal.intend(intent, now)?;
     journal.staged(id, &all_staged(intent))?;
     journal.committed(id, &all_committed(intent), now)?;
@@ -147,7 +153,7 @@ fn deploy(journal: &mut Journal, intent: &Intent, now: i64) -> Result<Deployment
 }
 
 /// Everything from the intent to the end of a deployment that fails.
-fn fail(journal: &mut Journal, intent: &Intent, now: i64) -> DeploymentId {
+fn fail(journal: &mut Journal, intent: &Intent<'_>, now: i64) -> DeploymentId {
     let id = journal.intend(intent, now).unwrap();
     for group in 0..intent.groups.len() {
         journal.reverted(id, group, "no", "some output", now).unwrap();

@@ -4,6 +4,7 @@
 //! renamed costs twice as much. Both under one lock: nobody of this process sees half of it, and half of one that a crash leaves
 //! is told by its digest or its length.
 
+use std::collections::hash_map::Entry;
 use std::path::Path;
 
 use super::Store;
@@ -34,7 +35,8 @@ impl Store {
         self.count()?;
         let mut state = self.shelf.state();
         let state = &mut *state;
-        if state.pinned.contains_key(digest) || state.recent.length(digest).is_some() {
+        let Entry::Vacant(pin) = state.pinned.entry(*digest) else { return Ok(false) };
+        if state.recent.length(digest).is_some() {
             return Ok(false);
         }
         // What is stored already needs no room, so a full store is not the end of it.
@@ -46,7 +48,7 @@ impl Store {
             return Ok(false);
         }
         state.used = used;
-        *state.pinned.entry(*digest).or_default() += 1;
+        pin.insert(1);
         Ok(true)
     }
 }

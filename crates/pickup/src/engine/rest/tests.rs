@@ -1,5 +1,6 @@
 //! When a pickup wakes to put away what it captured.
 
+use std::borrow::Cow;
 use std::fs;
 
 use serde_json::Value;
@@ -79,11 +80,11 @@ async fn what_a_commit_left_for_later_is_written_as_well() {
     let plan = plan(aim, ["a", "b"].map(of).into(), &Live::new(Stored::nowhere()), &routes);
     let group = |group: Group| {
         let step = |step: Step| IntendedStep {
-            deployer: step.deployer,
-            config_digest: String::new(),
-            unit: step.unit,
+            deployer: step.deployer.into(),
+            config_digest: "".into(),
+            unit: Cow::Owned(step.unit),
             old: None,
-            staged: Some(Value::Null),
+            staged: Some(Cow::Owned(Value::Null)),
         };
         IntendedGroup { steps: group.steps.into_iter().map(step).collect(), is_staged: true }
     };

@@ -204,7 +204,7 @@ fn a_journal_of_version_4_keeps_what_is_brief() {
         let previous = (generation > 1).then(|| file(dir.path(), &(generation - 1).to_string()).digest());
         let added = change("a", Some(file(dir.path(), &generation.to_string())));
         let mut intent = staged_before(intent(generation, &[Change { previous, ..added }, change("b", None)]));
-        intent.groups[0].steps[0].old = previous.map(|_| json!({ "generation": generation - 1 }));
+        intent.groups[0].steps[0].old = previous.map(|_| Cow::Owned(json!({ "generation": generation - 1 })));
         let id = journal.intend(&intent, 1).unwrap();
         if reached > 0 {
             journal.committed(id, &all_committed(&intent), 2).unwrap();

@@ -16,8 +16,8 @@ fn recovery_finds_everything_that_was_intended() {
     ];
     let mut intent = intent(1, &changes);
     let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("a", "1")]))));
-    whole.unit.changes = changes.iter().cloned().collect();
-    whole.old = Some(json!({ "link": "releases/0" }));
+    whole.unit.to_mut().changes = changes.iter().cloned().collect();
+    whole.old = Some(Cow::Owned(json!({ "link": "releases/0" })));
     intent.groups.push(IntendedGroup { steps: vec![step("copy", 1, &changes[0]), whole.clone()], is_staged: false });
     let id = journal.intend(&intent, 5).unwrap();
     journal.staged(id, &[StagedStep { group: 3, step: 1, receipt: Some(json!("beside")) }]).unwrap();
@@ -29,13 +29,16 @@ fn recovery_finds_everything_that_was_intended() {
     let states: Vec<_> = open.groups.iter().map(|group| group.state).collect();
     assert_eq!(states, [GroupState::Intended, GroupState::Intended, GroupState::Intended, GroupState::Staged]);
     let last = &open.groups[3].steps[1];
-    assert_eq!((&last.deployer, &last.old, &last.staged), (&whole.deployer, &whole.old, &Some(json!("beside"))));
+    assert_eq!(
+        (last.deployer.as_str(), last.old.as_ref(), last.staged.as_ref()),
+        (&*whole.deployer, whole.old.as_deref(), Some(&json!("beside")))
+    );
     assert_eq!(last.unit.changes.len(), 3);
     // The state directory was moved, and the captured files with it.
     assert_eq!(last.unit.changes[0], change("a", Some(file(copy.path(), "1"))));
     let moved = change("b", Some(tree(copy.path(), &[("x", "1"), ("y/z", "2")])));
-    assert_eq!(open.groups[1].steps[0].unit, step("copy", 1, &moved).unit);
-    assert_eq!(open.groups[2].steps[0].unit, intent.groups[2].steps[0].unit);
+    assert_eq!(open.groups[1].steps[0].unit, *step("copy", 1, &moved).unit);
+    assert_eq!(open.groups[2].steps[0].unit, *intent.groups[2].steps[0].unit);
 }
 
 #[test]
@@ -45,7 +48,7 @@ fn what_is_staged_before_the_intent_is_written_with_it() {
     let mut intent = intent(1, &[change("a", Some(file(dir.path(), "1"))), change("b", None)]);
     // Of `b`, a check failed: what was intended all the same is taken back.
     intent.groups[0].is_staged = true;
-    intent.groups[0].steps[0].staged = Some(json!("nothing"));
+    intent.groups[0].steps[0].staged = Some(Cow::Owned(json!("nothing")));
     let id = journal.intend(&intent, 5).unwrap();
     let groups = open(killed(dir.path()).path()).open_deployments().unwrap().remove(0).groups;
     let found: Vec<_> = groups.into_iter().map(|mut group| (group.state, group.steps.remove(0).staged)).collect();
@@ -65,8 +68,8 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
     let old = Change { previous: Some(contents[0].digest()), kind: ChangeKind::Modified, ..change("a", None) };
     let changes = [Change { content: Some(contents[1].clone()), ..old }, change("b", None)];
     let mut brief = staged_before(intent(2, &changes));
-    brief.groups[0].steps[0].old = Some(json!({ "generation": 1 }));
-    let other = IntendedStep { deployer: "other".to_owned(), ..brief.groups[0].steps[0].clone() };
+    brief.groups[0].steps[0].old = Some(Cow::Owned(json!({ "generation": 1 })));
+    let other = IntendedStep { deployer: "other".into(), ..brief.groups[0].steps[0].clone() };
     brief.groups[0].steps.push(other);
     let wal = dir.path().join("journal.db-wal");
     let before = std::fs::metadata(&wal).unwrap().len();
@@ -104,7 +107,7 @@ fn a_small_intent_is_brief_and_reads_as_if_it_were_written_out() {
 
 #[test]
 fn what_does_not_go_live_all_at_once_is_written_out() {
-    type Record = fn(&mut Journal, DeploymentId, &Intent);
+    type Record = fn(&mut Journal, DeploymentId, &Intent<'_>);
     let records: [Record; 4] = [
         |journal, id, _| journal.staged(id, &[]).unwrap(),
         |journal, id, intent| journal.committed(id, &all_committed(intent)[..1], 2).unwrap(),
@@ -157,7 +160,7 @@ fn what_goes_live_all_at_once_stays_brief_and_says_the_same() {
                 told.push(format!("{commits:?} {live:?} {then:?} {history:?} {open:?} {quarantine:?} {last:?}"));
             };
             tell(&journal);
-            let steps: [fn(&mut Journal, DeploymentId, &Intent); 4] = [
+            let steps: [fn(&mut Journal, DeploymentId, &Intent<'_>); 4] = [
                 |journal, id, intent| journal.committed(id, &all_committed(intent), 3).unwrap(),
                 // A commit that was not heard of is written once more, and changes nothing.
                 |journal, id, intent| journal.committed(id, &all_committed(intent), 9).unwrap(),
@@ -232,7 +235,7 @@ fn an_intent_that_is_large_or_of_trees_or_has_long_receipts_is_written_out_at_on
     let rows = [(1, &many[..], 1025, ""), (2, &of_tree, 1, ""), (3, &many[..1024], 0, ""), (4, &many[..1], 1, "long")];
     for (generation, changes, written, receipt) in rows {
         let mut intent = staged_before(intent(generation, changes));
-        intent.groups[0].steps[0].old = Some(json!(receipt.repeat(16)));
+        intent.groups[0].steps[0].old = Some(Cow::Owned(json!(receipt.repeat(16))));
         let id = journal.intend(&intent, 1).unwrap();
         let count = |journal: &Journal| {
             let sql = "SELECT count(*) FROM step WHERE deployment = ?1";
@@ -335,7 +338,7 @@ fn the_contents_of_a_generation_are_files_whatever_the_deployers_scope() {
     let changes = [change("a", Some(file(dir.path(), "1"))), change("b/c", Some(file(dir.path(), "2")))];
     let mut intent = intent(1, &[]);
     let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("a", "1"), ("b/c", "2")]))));
-    whole.unit.changes = changes.iter().cloned().collect();
+    whole.unit.to_mut().changes = changes.iter().cloned().collect();
     let mut steps: Vec<_> = changes.iter().map(|change| step("copy", 1, change)).collect();
     steps.push(whole);
     intent.groups.push(IntendedGroup { steps, is_staged: false });
@@ -617,7 +620,7 @@ fn what_went_live_as_a_part_of_the_whole_leaves_the_quarantine() {
         journal.quarantine("app", &failed(at, deployer)).unwrap();
     }
     let mut whole = step("release", 1, &change("", Some(tree(dir.path(), &[("x", "1")]))));
-    whole.unit.changes = Arc::new([change("a", None), change("b", None)]);
+    whole.unit.to_mut().changes = Arc::new([change("a", None), change("b", None)]);
     let group = IntendedGroup { steps: vec![whole], is_staged: false };
     deploy(&mut journal, &Intent { groups: vec![group], ..intent(1, &[]) }, 0).unwrap();
     assert_eq!(journal.quarantined("app").unwrap(), [failed("c", "release")]);
