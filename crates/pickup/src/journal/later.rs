@@ -88,11 +88,11 @@ impl Journal {
         Ok(true)
     }
 
-    /// Looks whether anything was left by whoever had the journal before.
-    pub(super) fn look_for_left(&mut self) -> Result<()> {
-        let is_any = self.read(|view| Ok(view.prepare("SELECT 1 FROM unwritten")?.exists([])?))?;
-        self.left = (!is_any).then(Left::default);
-        Ok(())
+    /// Looks whether anything was left by whoever had the journal before. Where it is damaged that is not known, and whoever asks
+    /// for what was left is told.
+    pub(super) fn look_for_left(&mut self) {
+        let is_any = self.read(|view| Ok(view.prepare("SELECT 1 FROM unwritten")?.exists([])?));
+        self.left = is_any.is_ok_and(|is_any| !is_any).then(Left::default);
     }
 
     /// Notes that what `brief` is about was left for later.

@@ -62,7 +62,7 @@ impl Journal {
         make_private(&path).doing("make private", &path)?;
         let connection = connect(&path).map_err(|fault| fault.doing("open journal", &path))?;
         let mut journal = Self::new(connection, state_dir, hook);
-        journal.look_for_left()?;
+        journal.look_for_left();
         let is_unchecked = was_closed && opened == Opened::Existing;
         journal.closing = Some(Box::new(Closing { path, is_unchecked, doubt: journal.doubt.clone() }));
         Ok((journal, opened))

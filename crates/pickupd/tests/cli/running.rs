@@ -186,18 +186,18 @@ fn broken_entries_are_shown_and_stop_nothing() {
         "[hot-deploy.user.bad]\npickup_form = \"in\"\n[hot-deploy.user.good]\npickup_from = \"in\"\n",
     );
     let daemon = sandbox.daemon();
+    assert_shown!(sandbox, sandbox.run(&["sync"]), @r"
+    bad   failed  nothing deployed
+      trouble  pickup.conf:1:1: error: [hot-deploy.user.bad] pickup_from: is missing: which directory is to be watched?
+    good  done    nothing to deploy
+    [exit code 1]
+    ");
     assert_shown!(sandbox, sandbox.run(&["status"]), @r"
     NAME  STATE   GENERATION  LIVE     LAST SUCCESS
     bad   broken  -           0 units  -
       trouble      pickup.conf:1:1: error: [hot-deploy.user.bad] pickup_from: is missing: which directory is to be watched?
     good  idle    -           0 units  -
     [exit code 0]
-    ");
-    assert_shown!(sandbox, sandbox.run(&["sync"]), @r"
-    bad   failed  nothing deployed
-      trouble  pickup.conf:1:1: error: [hot-deploy.user.bad] pickup_from: is missing: which directory is to be watched?
-    good  done    nothing to deploy
-    [exit code 1]
     ");
     assert_shown!(sandbox, sandbox.run(&["sync", "bad"]), @r"
     [stderr]

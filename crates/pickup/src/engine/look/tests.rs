@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::Arc;
 
 use super::*;
 use crate::config::PickupConfig;
+use crate::config::WatchMode;
 use crate::engine::batch::UNITS_MAX;
 use crate::engine::testing::knowing;
 
@@ -50,4 +52,54 @@ async fn what_came_and_went_holds_nothing_up() {
     notices.push(entry(".temporary".into(), None));
     pickup.hear(pickup.shared.now(), notices);
     assert!(pickup.is_busy, "the lane has something to do before all is heard");
+}
+
+#[tokio::test]
+async fn of_a_burst_the_last_parts_are_small() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().canonicalize().unwrap();
+    fs::create_dir(base.join("in")).unwrap();
+    let config = PickupConfig { quiet: Duration::from_secs(3600), ..PickupConfig::new("p", base.join("in")) };
+    let (mut pickup, _aside) = knowing(&base, config);
+    pickup.is_recovered = true;
+    let files = (0..UNITS_MAX - 1).map(|number| number.to_string());
+    let notices = files.map(|name| {
+        fs::write(base.join("in").join(&name), &name).unwrap();
+        Notice::Entry { place: Place { root: 0, path: UnitPath::new(&name).unwrap() }, hint: Some(Hint::MovedIn) }
+    });
+    let notices = notices.collect();
+    pickup.hear(pickup.shared.now(), notices);
+    assert_eq!(pickup.in_hand.len(), 250, "nobody waits for the rest of a thousand, or for an hour");
+}
+
+#[tokio::test]
+async fn directories_that_are_watched_together_are_all_watched_and_listed() {
+    let directory = tempfile::tempdir().unwrap();
+    let base = directory.path().canonicalize().unwrap();
+    fs::create_dir(base.join("in")).unwrap();
+    let (mut pickup, _aside) = knowing(&base, PickupConfig::new("p", base.join("in")));
+    let (tell, told) = std::sync::mpsc::channel();
+    pickup.subscriber = pickup.shared.watcher.subscribe(Arc::new(move |notice| drop(tell.send(notice))));
+    pickup.config = Arc::new(PickupConfig { watch: WatchMode::Auto, ..PickupConfig::clone(&pickup.config) });
+    let names: Vec<String> = (0..3 * WATCHED_AHEAD).map(|number| number.to_string()).collect();
+    let place = |path: &str| Place { root: 0, path: UnitPath::new(path).unwrap() };
+    let mut notices = vec![Notice::Entry { place: place("not-there"), hint: Some(Hint::Created) }];
+    for name in &names {
+        fs::create_dir(base.join("in").join(name)).unwrap();
+        fs::write(base.join("in").join(name).join("x"), "x").unwrap();
+        notices.push(Notice::Entry { place: place(name), hint: Some(Hint::Created) });
+    }
+    pickup.hear(pickup.shared.now(), notices);
+    assert_eq!(pickup.known.len(), names.len());
+    assert!(pickup.watched.is_empty(), "the next that is told of one of them watches it anew");
+    for name in &names {
+        fs::write(base.join("in").join(name).join("y"), "y").unwrap();
+    }
+    let mut missing: BTreeSet<Place> = names.iter().map(|name| place(&format!("{name}/y"))).collect();
+    while !missing.is_empty() {
+        let notice = told.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("not watched: {missing:?}"));
+        if let Notice::Entry { place, .. } = notice {
+            missing.remove(&place);
+        }
+    }
 }

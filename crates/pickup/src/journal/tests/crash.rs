@@ -1,5 +1,6 @@
 //! The process dies at each write in turn; what is found afterwards is whole.
 
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use super::*;
@@ -157,6 +158,9 @@ fn what_a_commit_leaves_for_later_can_be_told_whenever_the_process_dies() {
             if is_live { vec![("a", "new"), ("c", "old")] } else { vec![("a", "old"), ("b", "old"), ("c", "old")] };
         for is_written in [false, true] {
             let told = journal.contents_at("app", 2).unwrap();
+            let rows = journal.live("app").unwrap().into_iter();
+            let live: BTreeMap<_, _> = rows.map(|row| (row.unit, row.content.unwrap())).collect();
+            assert_eq!(live, told, "{deaths:?}, written: {is_written}");
             let expected = texts.iter().map(|(at, text)| (path(at), file(state.path(), text))).collect();
             assert_eq!(told, expected, "{deaths:?}, written: {is_written}");
             assert_eq!(journal.contents_at("app", 1).unwrap().len(), 3);

@@ -20,7 +20,9 @@ enum Act {
     /// Back to the generation this far back, if it is kept.
     Rollback(u64),
     /// What a commit left for later is written.
-    Version,
+    Later,
+    /// Another process opens it.
+    Reopen,
     /// The deployments of that many last generations are young enough to be kept.
     Prune(u64),
 }
@@ -33,7 +35,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         2 => changes().prop_map(Act::Partial),
         2 => (0_u64..6).prop_map(Act::Rollback),
         2 => (0_u64..6).prop_map(Act::Prune),
-        2 => Just(Act::Version),
+        2 => Just(Act::Later),
+        1 => Just(Act::Reopen),
     ];
     prop::collection::vec(act, 1..25)
 }
@@ -122,12 +125,13 @@ fn act(journal: &mut Journal, model: &mut Model, dir: &Path, act: &Act) {
                 run(journal, model, &changes, changes.len());
             }
         }
-        Act::Version => drop(journal.write_later().unwrap()),
+        Act::Later => drop(journal.write_later().unwrap()),
+        Act::Reopen => *journal = open(dir),
         Act::Prune(keep) => journal.prune("app", (newest + 1).saturating_sub(*keep).cast_signed()).unwrap(),
     }
 }
 
-fn check(journal: &Journal, model: &Model) {
+fn check(journal: &Journal, model: &Model, dir: &Path) {
     let kept: Vec<u64> = journal.history(None, 100).unwrap().iter().map(|deployment| deployment.generation).collect();
     assert!(model.newest_committed.is_none_or(|newest| kept.contains(&newest)));
     assert_eq!(journal.live_generation("app").unwrap(), model.newest_committed);
@@ -149,8 +153,27 @@ fn check(journal: &Journal, model: &Model) {
         }
     }
     assert_eq!(&journal.live_revision("app").unwrap(), model.revisions.last().unwrap());
-    let live = journal.live("app").unwrap().into_iter().map(|row| (row.unit, row.content.unwrap())).collect();
-    assert_eq!(model.generations.last().unwrap(), &live);
+    let reader = Journal::open_read_only(dir).unwrap().unwrap();
+    let paths: Vec<UnitPath> = PATHS.into_iter().map(path).collect();
+    let asked: Vec<_> = paths.iter().map(|path| ("copy", path)).collect();
+    for journal in [journal, &reader] {
+        let rows = journal.live("app").unwrap();
+        let receipt = |path: &UnitPath| rows.iter().find(|row| row.unit == *path).map(|row| row.receipt.clone());
+        assert_eq!(journal.receipts("app", &asked).unwrap(), paths.iter().map(receipt).collect::<Vec<_>>());
+        for asked in asked.chunks(1) {
+            assert_eq!(journal.receipts("app", asked).unwrap(), [receipt(asked[0].1)]);
+        }
+        let mut keys = Vec::new();
+        journal.each_live("app", |key| keys.extend(key.unit())).unwrap();
+        assert_eq!(keys, rows.iter().map(|row| row.unit.clone()).collect::<Vec<_>>());
+        let mut after = Vec::new();
+        while let Some(next) = journal.live_after("app", after.last().map(|last| ("copy", last)), 1).unwrap().pop() {
+            after.push(next.unit);
+        }
+        assert_eq!(after, keys, "one by one");
+        let live = rows.into_iter().map(|row| (row.unit, row.content.unwrap())).collect();
+        assert_eq!(model.generations.last().unwrap(), &live);
+    }
 }
 
 fn files(content: &Content) -> Vec<Digest> {
@@ -166,7 +189,7 @@ fn told(acts: &[Act]) {
     let mut model = Model { generations: vec![Contents::new()], revisions: vec![None], newest_committed: None };
     for next in acts {
         act(&mut journal, &mut model, dir.path(), next);
-        check(&journal, &model);
+        check(&journal, &model, dir.path());
     }
 }
 

@@ -226,6 +226,61 @@ fn receipts_are_found_beside_and_between_what_is_new() {
     assert_eq!(found(&[("copy", 3)]), [true]);
 }
 
+/// Written in whatever order: what is newer stays, and what is gone stays away.
+#[test]
+fn what_is_left_for_later_takes_nothing_back_that_came_after_it() {
+    let added = |dir: &Path, at: &str, text: &str| change(at, Some(file(dir, text)));
+    for is_written_out in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut journal = open(dir.path());
+        let run = |journal: &mut Journal, intent: &Intent<'_>| {
+            let id = journal.intend(intent, 0).unwrap();
+            journal.committed(id, &all_committed(intent), 0).unwrap();
+            id
+        };
+        let all = ["a", "b", "c", "d"].map(|at| added(dir.path(), at, "1"));
+        let first = run(&mut journal, &staged_before(intent(1, &all)));
+        // One after the other by itself, and two at once.
+        run(&mut journal, &staged_before(intent(2, &[added(dir.path(), "a", "2")])));
+        run(&mut journal, &staged_before(intent(3, &[added(dir.path(), "d", "3"), change("c", None)])));
+        run(&mut journal, &staged_before(intent(4, &[change("b", None)])));
+        let last = run(&mut journal, &staged_before(intent(5, &[added(dir.path(), "b", "5"), change("d", None)])));
+        let tell = |journal: &Journal| -> Vec<(String, u64)> {
+            let rows = journal.live("app").unwrap().into_iter();
+            rows.map(|row| (row.unit.to_string(), row.generation)).collect()
+        };
+        let expected = vec![("a".to_owned(), 2), ("b".to_owned(), 5)];
+        assert_eq!(tell(&journal), expected);
+        if is_written_out {
+            // Retired in parts, so that each has its row.
+            journal.retired(last, &[0]).unwrap();
+            journal.retired(first, &[1]).unwrap();
+            assert_eq!(tell(&journal), expected);
+        }
+        while journal.write_later().unwrap() {
+            assert_eq!(tell(&journal), expected);
+        }
+        assert_eq!(tell(&open(dir.path())), expected);
+    }
+}
+
+/// What was left may be put back when its removal fails.
+#[test]
+fn the_receipt_of_what_was_left_for_later_can_be_exchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let all = staged_before(intent(1, &["a", "b"].map(|at| change(at, Some(file(dir.path(), "1"))))));
+    let id = journal.intend(&all, 0).unwrap();
+    journal.committed(id, &all_committed(&all), 0).unwrap();
+    journal.replace_receipt("app", "copy", &path("a"), &json!("again")).unwrap();
+    let asked = [path("a"), path("b")];
+    let asked: Vec<_> = asked.iter().map(|path| ("copy", path)).collect();
+    let expected = [Some(json!("again")), Some(json!({ "generation": 1 }))];
+    assert_eq!(journal.receipts("app", &asked).unwrap(), expected);
+    while journal.write_later().unwrap() {}
+    assert_eq!(journal.receipts("app", &asked).unwrap(), expected);
+}
+
 #[test]
 fn an_intent_that_is_large_or_of_trees_or_has_long_receipts_is_written_out_at_once() {
     let dir = tempfile::tempdir().unwrap();
