@@ -80,7 +80,8 @@ pub(crate) struct Route<'a> {
 /// One deployer's work on one unit.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
-    pub deployer: String,
+    /// All steps to a deployer share its name.
+    pub deployer: Arc<str>,
     pub unit: Unit,
 }
 
@@ -130,7 +131,8 @@ pub(crate) struct Aim<'a> {
 /// everything in it is one group. A deployer of the latter sort is given `live` with all changes applied.
 pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Route<'_>]) -> Plan {
     let mut plan = Plan::default();
-    let as_a_whole = aim.revision.is_some() || routes.iter().any(|route| route.scope == Scope::Pickup);
+    let routes: Vec<(&Route<'_>, Arc<str>)> = routes.iter().map(|route| (route, route.deployer.into())).collect();
+    let as_a_whole = aim.revision.is_some() || routes.iter().any(|(route, _)| route.scope == Scope::Pickup);
     let (ordered, clearing) = in_order(changes);
     if ordered.is_empty() {
         return plan;
@@ -139,9 +141,9 @@ pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Ro
         for change in ordered {
             let changes: Arc<[Change]> = Arc::new([change]);
             let mut steps = Vec::new();
-            for route in routes {
+            for (route, name) in &routes {
                 let unit = unit_of(aim, &changes[0], changes.clone());
-                plan.refusals.extend(take(route, unit, &mut steps));
+                plan.refusals.extend(take(route, name, unit, &mut steps));
             }
             plan.groups.push(Group { changes, steps });
         }
@@ -150,7 +152,7 @@ pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Ro
     let changes: Arc<[Change]> = ordered.into();
     let whole = Content::Tree(flatten(apply(live, &changes)));
     let (mut steps, mut puts, mut removals) = (Vec::new(), Vec::new(), Vec::new());
-    for route in routes {
+    for (route, name) in &routes {
         match route.scope {
             Scope::Pickup => {
                 let unit = Unit {
@@ -163,7 +165,7 @@ pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Ro
                     changes: changes.clone(),
                     revision: aim.revision.cloned(),
                 };
-                plan.refusals.extend(take(route, unit, &mut puts));
+                plan.refusals.extend(take(route, name, unit, &mut puts));
             }
             Scope::Unit => {
                 for (at, change) in changes.iter().enumerate() {
@@ -173,7 +175,7 @@ pub(crate) fn plan(aim: Aim<'_>, changes: Vec<Change>, live: &Live, routes: &[Ro
                         Some(_) => &mut puts,
                         None => &mut removals,
                     };
-                    plan.refusals.extend(take(route, unit, steps));
+                    plan.refusals.extend(take(route, name, unit, steps));
                 }
             }
         }
@@ -226,11 +228,11 @@ fn unit_of(aim: Aim<'_>, change: &Change, changes: Arc<[Change]>) -> Unit {
 }
 
 /// A removal is never refused: who took the unit has to take it away again.
-fn take(route: &Route<'_>, unit: Unit, steps: &mut Vec<Step>) -> Option<Refusal> {
+fn take(route: &Route<'_>, name: &Arc<str>, unit: Unit, steps: &mut Vec<Step>) -> Option<Refusal> {
     let verdict = if unit.content.is_some() { (route.accepts)(&unit) } else { Verdict::Accepted };
     match verdict {
         Verdict::Accepted => {
-            steps.push(Step { deployer: route.deployer.into(), unit });
+            steps.push(Step { deployer: name.clone(), unit });
             None
         }
         Verdict::Refused(reason) => Some(Refusal { unit: unit.path, deployer: route.deployer.into(), reason }),

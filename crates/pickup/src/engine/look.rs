@@ -272,6 +272,9 @@ impl Pickup {
         match self.settle.observe(now, &place, &seen) {
             Verdict::Settled => {
                 let captured = self.store(real, &place, &fingerprint, read.as_ref());
+                if let Some(read) = read {
+                    self.probe.reuse(read);
+                }
                 if !is_new && matches!(captured, Ok(Captured::File(_))) {
                     self.gone_under(now, &place);
                 }

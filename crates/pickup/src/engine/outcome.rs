@@ -210,7 +210,7 @@ impl Pickup {
         &mut self,
         change: &Change,
         generation: u64,
-        deployers: &[String],
+        deployers: &[Arc<str>],
         took: u64,
         revision: Option<&Arc<Revision>>,
     ) {
@@ -224,7 +224,8 @@ impl Pickup {
             commit = revision.map(|revision| short(&revision.commit)), "{word}"
         );
         self.shared.publish_with(name, || {
-            let (deployers, revision) = (deployers.to_vec(), revision.cloned());
+            let deployers = deployers.iter().map(ToString::to_string).collect();
+            let revision = revision.cloned();
             EventKind::Deployed { unit: unit.clone(), change: kind, digest, generation, deployers, took, revision }
         });
         self.deployed += 1;

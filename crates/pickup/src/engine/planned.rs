@@ -250,7 +250,7 @@ impl PlannedChange {
 impl From<Progress> for PlannedGroup {
     fn from(progress: Progress) -> Self {
         let steps = progress.group.steps.iter().map(|step| PlannedStep {
-            deployer: step.deployer.clone(),
+            deployer: step.deployer.to_string(),
             unit: step.unit.path.clone(),
             is_removal: step.is_removal(),
         });

@@ -16,10 +16,13 @@ pub(super) struct Outcome {
     pub result: GroupResult,
 }
 
+/// The names of some deployers.
+pub(super) type Deployers = Arc<[Arc<str>]>;
+
 #[derive(Debug)]
 pub(super) enum GroupResult {
     /// Live and recorded; the deployers that took it.
-    Applied(Vec<String>),
+    Applied(Deployers),
     /// Taken back: what was live before is live again.
     RolledBack { deployer: String, cause: String, output: String, is_transient: bool },
     /// Not taken back in full. `is_transient` if whatever keeps it from being taken back may pass.
@@ -77,21 +80,25 @@ impl Progress {
     }
 
     pub(super) fn fail(&mut self, at: usize, error: &Error, output: String) {
-        let deployer = self.group.steps[at].deployer.clone();
+        let deployer = self.group.steps[at].deployer.to_string();
         let cause = format!("{deployer}: {error}");
         self.failure = Some(Failure { deployer, cause, output, is_transient: error.is_transient() });
     }
 
-    pub(super) fn outcome(self) -> Outcome {
+    /// What became of it. `deployers` are those of the group before, mostly the same.
+    pub(super) fn outcome(self, deployers: &mut Deployers) -> Outcome {
         let result = match self.failure {
             None => {
-                let mut deployers: Vec<String> = Vec::new();
-                for step in self.group.steps {
-                    if !deployers.contains(&step.deployer) {
-                        deployers.push(step.deployer);
+                let mut own: Vec<&Arc<str>> = Vec::new();
+                for step in &self.group.steps {
+                    if !own.contains(&&step.deployer) {
+                        own.push(&step.deployer);
                     }
                 }
-                GroupResult::Applied(deployers)
+                if !own.iter().copied().eq(deployers.iter()) {
+                    *deployers = own.into_iter().cloned().collect();
+                }
+                GroupResult::Applied(deployers.clone())
             }
             Some(failure) if self.undo_errors.is_empty() => GroupResult::RolledBack {
                 deployer: failure.deployer,

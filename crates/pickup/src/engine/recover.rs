@@ -161,7 +161,7 @@ async fn take_back_step(shared: &Shared, pickup: &str, bound: &Bound, step: &Ope
     match (&step.staged, old) {
         (Some(staged), old) => bound.deployer.revert(&cx, &step.unit, staged, old).await?,
         (None, Some(old)) if step.unit.content.is_none() => {
-            let planned = Step { deployer: step.deployer.clone(), unit: step.unit.clone() };
+            let planned = Step { deployer: step.deployer.as_str().into(), unit: step.unit.clone() };
             put_back(shared, pickup, bound, &planned, old).await?;
             // An earlier try may have left something.
             let swept = bound.deployer.sweep(&cx, &step.unit, None, Some(old)).await;

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::owed::{Lingering, Owed, Owing};
-use super::progress::{GroupResult, Outcome, Progress};
+use super::progress::{Deployers, GroupResult, Outcome, Progress};
 use super::shared::{Bound, Shared};
 use crate::deploy::verify::verify;
 use crate::deploy::{Context, Unit};
@@ -47,6 +47,11 @@ struct Model<'a> {
     generation: u64,
     ends: bool,
     context: Context,
+}
+
+fn outcomes_of(groups: impl IntoIterator<Item = Progress>) -> Vec<Outcome> {
+    let mut deployers = Deployers::default();
+    groups.into_iter().map(|progress| progress.outcome(&mut deployers)).collect()
 }
 
 impl<'a> Transaction<'a> {
@@ -105,11 +110,11 @@ impl<'a> Transaction<'a> {
             }
         }
         if let Err(error) = self.activate_all(id, &mut groups).await {
-            self.live = groups.into_iter().filter(|progress| progress.is_committed).map(Progress::outcome).collect();
+            self.live = outcomes_of(groups.into_iter().filter(|progress| progress.is_committed));
             return Err(error);
         }
         self.retire(id, &mut groups).await;
-        outcomes.extend(groups.into_iter().map(Progress::outcome));
+        outcomes.append(&mut outcomes_of(groups));
         Ok(outcomes)
     }
 
@@ -175,7 +180,7 @@ impl<'a> Transaction<'a> {
         for bound in self.deployers {
             let Err(error) = bound.deployer.flush(&self.context(&unit, bound)).await else { continue };
             for progress in groups.iter_mut().filter(|progress| progress.failure.is_none()) {
-                let of_this = progress.group.steps.iter().position(|step| step.deployer == bound.name);
+                let of_this = progress.group.steps.iter().position(|step| *step.deployer == *bound.name);
                 if let Some(at) = of_this {
                     progress.fail(at, &error, String::new());
                     self.undo(progress).await;
@@ -186,7 +191,7 @@ impl<'a> Transaction<'a> {
 
     fn prepare(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
         let steps = groups.iter().flat_map(|group| &group.steps);
-        let asked: Vec<_> = steps.map(|step| (step.deployer.as_str(), &step.unit.path)).collect();
+        let asked: Vec<_> = steps.map(|step| (&*step.deployer, &step.unit.path)).collect();
         let mut old = self.shared.journal().receipts(self.pickup, &asked)?.into_iter();
         let progress = |group: Group| {
             let old = old.by_ref().take(group.steps.len()).collect();
@@ -206,7 +211,7 @@ impl<'a> Transaction<'a> {
         let step = |progress: &'p Progress, at: usize| -> Result<IntendedStep<'p>> {
             let Step { deployer, unit } = &progress.group.steps[at];
             Ok(IntendedStep {
-                deployer: deployer.into(),
+                deployer: (&**deployer).into(),
                 config_digest: (&self.bound(deployer)?.config_digest).into(),
                 unit: Cow::Borrowed(unit),
                 old: progress.old[at].as_ref().map(Cow::Borrowed),

@@ -1,6 +1,7 @@
 //! One look at one path: `lstat`, symlink policy, read lease, structure.
 #![expect(clippy::disallowed_methods, reason = "this is the door to the files in pickup directories")]
 
+use std::cell::RefCell;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Cursor, Read as _};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ const READ_MAX: u64 = 64 * 1024;
 #[derive(Debug)]
 pub(crate) struct Probe {
     lease: Lease,
+    /// What the next small file is read into.
+    spare: RefCell<Vec<u8>>,
 }
 
 /// A small file that was read while it was looked at: it is not to be opened and read once more.
@@ -73,7 +76,12 @@ impl Probe {
     /// # Errors
     /// The calling thread cannot be made safe for lease probes.
     pub(crate) fn on_this_thread() -> io::Result<Self> {
-        Lease::on_this_thread().map(|lease| Self { lease })
+        Lease::on_this_thread().map(|lease| Self { lease, spare: RefCell::default() })
+    }
+
+    /// Takes back what a file was read into: where many are looked at, to ask for room anew each time takes longer than to fill it.
+    pub(crate) fn reuse(&self, read: Read) {
+        self.spare.replace(read.content);
     }
 
     /// Whether somebody has the file at `path` open for writing. Never waits, whatever lies there.
@@ -135,7 +143,7 @@ impl Probe {
         if writer == Writer::Nobody {
             // Whoever may still be waited for is not read each time.
             if name.is_some() && before.size <= READ_MAX {
-                content = read_whole(&file, before.size)?;
+                content = read_whole(&file, before.size, self.spare.take())?;
                 if let (Some(name), Some(content)) =
                     (name, content.take_if(|_| lease::was_held(&file, asked, Instant::now())))
                 {
@@ -180,11 +188,11 @@ fn identity(file: &File) -> io::Result<(Fingerprint, bool)> {
     Ok((Fingerprint::of(&metadata), metadata.is_file()))
 }
 
-/// All of the file, of which nothing was read yet; `None` if it has not just `size` bytes.
-fn read_whole(mut file: &File, size: u64) -> io::Result<Option<Vec<u8>>> {
+/// All of the file, of which nothing was read yet, in `content`, whatever that held; `None` if it has not just `size` bytes.
+fn read_whole(mut file: &File, size: u64, mut content: Vec<u8>) -> io::Result<Option<Vec<u8>>> {
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     // One more, so that one read tells that this is the end.
-    let mut content = vec![0; size + 1];
+    content.resize(size + 1, 0);
     let mut filled = 0;
     while filled < size {
         match file.read(&mut content[filled..]) {

@@ -80,7 +80,7 @@ async fn what_a_commit_left_for_later_is_written_as_well() {
     let plan = plan(aim, ["a", "b"].map(of).into(), &Live::new(Stored::nowhere()), &routes);
     let group = |group: Group| {
         let step = |step: Step| IntendedStep {
-            deployer: step.deployer.into(),
+            deployer: step.deployer.to_string().into(),
             config_digest: "".into(),
             unit: Cow::Owned(step.unit),
             old: None,
