@@ -18,7 +18,7 @@ pub struct Line {
     pub text: String,
 }
 
-/// Printed that were read at once.
+/// Lines that were read at once.
 #[derive(Debug)]
 pub struct Said {
     /// When that was.

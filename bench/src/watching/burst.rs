@@ -175,7 +175,7 @@ impl Heard {
             // One that has ended says nothing any more.
             let reported = watcher.next(Instant::now() + Duration::from_millis(50)).unwrap_or_default();
             if let Some(reported) = reported {
-                since = reported.at;
+                since = since.max(reported.at);
                 for name in reported.names {
                     heard.hear(name, reported.at);
                 }

@@ -111,7 +111,7 @@ impl Watcher {
     /// The next line that reports anything; `None` if there is none until `deadline`.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Reported>> {
         while let Some(line) = self.line(deadline)? {
-            // Printed that come at once are a batch: what a watcher would call its command for, once.
+            // Lines that come at once are a batch: what a watcher would call its command for, once.
             if self.last.is_none_or(|last| line.at.saturating_duration_since(last) > BATCH_GAP) {
                 self.batch.clear();
             }

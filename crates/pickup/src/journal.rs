@@ -319,9 +319,7 @@ pub(crate) struct Journal {
     last_generations: HashMap<String, u64>,
     /// The brief deployment that was worked on last, so that it need not be read again.
     brief: Option<(DeploymentId, Brief)>,
-    /// Whether a commit may have left anything for later.
-    has_unwritten: bool,
-    /// Of which units, where that is known.
+    /// What commits left for later, where that is known.
     left: Option<Left>,
     /// Raised by whoever meets damage.
     doubt: Doubt,
@@ -338,7 +336,6 @@ impl Journal {
             hook,
             last_generations: HashMap::new(),
             brief: None,
-            has_unwritten: true,
             left: None,
             doubt: Doubt::default(),
             closing: None,

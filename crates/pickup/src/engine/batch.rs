@@ -102,9 +102,8 @@ impl Pickup {
 
     /// Hands on what is ready while there is much more to look at, where units go one by one: what is captured goes live
     /// while the rest is.
-    pub(super) fn keep_lane_busy(&mut self, hints_left: usize) {
-        self.units_max = if hints_left > HINTS_FEW { UNITS_MAX } else { UNITS_LAST };
-        if self.gathering.len() < self.units_max
+    pub(super) fn keep_lane_busy(&mut self) {
+        if self.gathering.len() < self.units_max()
             || self.gathering.holds_removals()
             || !self.is_recovered
             || !self.is_by_unit()
@@ -117,6 +116,12 @@ impl Pickup {
             self.answer(self.shared.now(), done);
         }
         self.close_change_set();
+    }
+
+    /// How many units a change set holds where each is a transaction of its own: of what went in parts already the last are small.
+    fn units_max(&self) -> usize {
+        let is_rest = self.is_split && self.hints_left <= HINTS_FEW && self.unseen.is_empty();
+        if is_rest && self.gathering.len() <= UNITS_MAX { UNITS_LAST } else { UNITS_MAX }
     }
 
     /// The next change set, if something is ready: also of a pickup that only rehearses. `hold_back` takes out once more
@@ -133,7 +138,7 @@ impl Pickup {
         let revision = self.revision_of_change();
         let is_one_by_one = self.is_by_unit() && revision.is_none();
         // Removals stay together: whether they are believed depends on how many there are.
-        let puts_max = if is_one_by_one { self.units_max } else { usize::MAX };
+        let puts_max = if is_one_by_one { self.units_max() } else { usize::MAX };
         let (unseen, roots) = (&self.unseen, self.roots.len());
         let is_unsettled = |unit: &UnitPath| unsettled.contains(unit) || is_unseen(unseen, roots, unit);
         let is_moving = !unsettled.is_empty() || !self.unseen.is_empty();
@@ -144,6 +149,8 @@ impl Pickup {
         if closed.is_empty() {
             return None;
         }
+        let is_over = self.hints_left == 0 && self.gathering.len() == 0;
+        self.is_split = closed.len() >= puts_max && !is_over;
         if !is_one_by_one {
             // All or nothing: what failed together is tried together with what is new.
             self.take_failed(&mut closed);

@@ -80,6 +80,8 @@ impl Pickup {
                 let_go(&shared, &config.name, &deployers, &enders).await;
                 // Both at once would be slower for whoever waits until all is watched.
                 let _over = looked.map(|looked| looked.recv_timeout(FIRST_LOOK_MAX));
+                // It would be read again and again.
+                while shared.journal().write_later()? {}
                 let reader = shared.reader()?;
                 let loaded = load(&shared, &reader, &config.name, &deployers)?;
                 let sizes: HashMap<Digest, u64> = loaded.live.sizes().collect();

@@ -88,10 +88,10 @@ impl Pickup {
         let mut rest = hints.as_slice();
         while let Some(((place, hint), next)) = rest.split_first() {
             self.heard(now, place.clone(), *hint, next);
+            (self.hints_left, rest) = (next.len(), next);
             if is_growing {
-                self.keep_lane_busy(next.len());
+                self.keep_lane_busy();
             }
-            rest = next;
         }
         self.watched.clear();
         self.shared.watcher.forget_left();

@@ -132,8 +132,10 @@ pub(super) struct Pickup {
     pub watched: BTreeSet<Place>,
     /// The number of the listing that was the last to be compared with them; never 0.
     pub listing: u32,
-    /// How many units a change set may hold now, where each is a transaction of its own.
-    pub units_max: usize,
+    /// How many hints were heard of and not acted on yet.
+    pub hints_left: usize,
+    /// Whether a part of what gathered went before the rest, because it was so much.
+    pub is_split: bool,
     /// How many there were when they were last packed.
     pub packed: usize,
     /// How many of them a start had read from the journal.
@@ -196,6 +198,8 @@ pub(super) struct Pickup {
     pub next_poll: Option<Instant>,
     /// When what was captured a moment ago gets files of its own, and the journal is told what was seen.
     pub put_away_at: Option<Instant>,
+    /// When the journal is to write what it could not.
+    pub write_later_at: Option<Instant>,
     /// How many files were put away, or told of, since memory was given back.
     pub let_go: usize,
     /// How many had been captured like that by all pickups when it was looked at last.

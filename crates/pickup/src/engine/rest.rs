@@ -85,15 +85,21 @@ impl Pickup {
             self.put_away_at = Some(if is_saved { now } else { now + PUT_AWAY_PAUSE });
             return;
         }
-        let written = self.shared.journal().write_later();
-        match written {
-            Ok(false) => {}
-            Ok(true) => {
-                self.put_away_at = Some(now);
-                return;
+        if self.write_later_at.is_none_or(|at| at <= now) {
+            let written = self.shared.journal().write_later();
+            self.write_later_at = None;
+            match written {
+                Ok(false) => {}
+                Ok(true) => {
+                    self.put_away_at = Some(now);
+                    return;
+                }
+                // Until it is written the journal knows it otherwise, and nothing else waits for it.
+                Err(error) => {
+                    tracing::warn!(pickup = self.config.name, %error, "the journal writes some of it later");
+                    self.write_later_at = Some(now + PUT_AWAY_PAUSE);
+                }
             }
-            // Until it is written the journal knows it otherwise.
-            Err(error) => tracing::warn!(pickup = self.config.name, %error, "the journal writes some of it later"),
         }
         self.put_away_at = match self.shared.store.put_away_some() {
             Ok(true) => {
@@ -105,7 +111,7 @@ impl Pickup {
                 if self.let_go >= PACK_MIN {
                     self.give_back();
                 }
-                None
+                self.write_later_at
             }
             Err(error) => {
                 tracing::warn!(pickup = self.config.name, %error, "what was captured stays where it is for now");

@@ -93,6 +93,7 @@ impl Pickup {
             // Watches of a former directory tell of paths that are not ours any more.
             self.shared.watcher.forget_root(self.subscriber, root);
             self.roots[root].unwatched.clear();
+            self.watched.retain(|place| place.root != root);
             self.forget_clone(root);
             self.roots[root].is_listed = false;
             self.roots[root].state = state;

@@ -10,7 +10,6 @@ use std::time::Duration;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::oneshot;
 
-use super::batch::UNITS_MAX;
 use super::former::bind_former;
 use super::git::repository;
 use super::inbox::Inbox;
@@ -375,6 +374,7 @@ impl Parts {
             live: Live::new(shared.store.place()),
             // What an earlier start left, if anything.
             put_away_at: Some(now),
+            write_later_at: None,
             shared,
             config,
             deployers: bound,
@@ -391,7 +391,8 @@ impl Parts {
             unseen: BTreeSet::new(),
             puts_off: false,
             packed: 0,
-            units_max: UNITS_MAX,
+            hints_left: 0,
+            is_split: false,
             loaded: 0,
             unsaved: Unsaved::default(),
             unsaved_since: None,

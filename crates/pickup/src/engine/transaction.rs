@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::journal::{
     CommittedGroup, DeploymentId, GroupState, IntendedGroup, IntendedStep, Intent, LiveChange, Origin, StagedStep,
 };
+use crate::path::UnitPath;
 use crate::plan::{Group, Plan, Step};
 
 /// How long commits may gather before they are written: one write for many small groups, a write each for slow ones.
@@ -47,6 +48,12 @@ struct Model<'a> {
     generation: u64,
     ends: bool,
     context: Context,
+}
+
+/// What is to be known of before: each deployer with its unit.
+fn asked(groups: &[Group]) -> Vec<(&str, &UnitPath)> {
+    let steps = groups.iter().flat_map(|group| &group.steps);
+    steps.map(|step| (&*step.deployer, &step.unit.path)).collect()
 }
 
 fn outcomes_of(groups: impl IntoIterator<Item = Progress>) -> Vec<Outcome> {
@@ -89,6 +96,7 @@ impl<'a> Transaction<'a> {
         }
         self.models.take();
         self.is_flushed = planned.iter().map(|group| group.steps.len()).sum::<usize>() >= FLUSHED_STEPS;
+        self.shared.journal().write_left_of(self.pickup, &asked(&planned))?;
         let mut groups = self.prepare(planned)?;
         // What leaves nothing behind need not be known of beforehand.
         let is_stageless = self.is_stageless(&groups);
@@ -190,9 +198,7 @@ impl<'a> Transaction<'a> {
     }
 
     fn prepare(&self, groups: Vec<Group>) -> Result<Vec<Progress>> {
-        let steps = groups.iter().flat_map(|group| &group.steps);
-        let asked: Vec<_> = steps.map(|step| (&*step.deployer, &step.unit.path)).collect();
-        let mut old = self.shared.journal().receipts(self.pickup, &asked)?.into_iter();
+        let mut old = self.shared.journal().receipts(self.pickup, &asked(&groups))?.into_iter();
         let progress = |group: Group| {
             let old = old.by_ref().take(group.steps.len()).collect();
             Progress::new(group, old)

@@ -7,7 +7,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 use super::brief::{Brief, Deployer, Step};
 use super::content::{file_key, index, path_bytes};
 use super::deployment::expect_step;
-use super::{Attempt, CommittedGroup, DeploymentId, Fault, later};
+use super::{Attempt, CommittedGroup, DeploymentId, Fault};
 
 /// One commit.
 pub(super) struct Commit {
@@ -49,7 +49,6 @@ impl Commit {
 
     /// Writes what is live of all of a brief deployment now.
     pub(super) fn brief(&self, transaction: &Connection, brief: &Brief, groups: &[CommittedGroup]) -> Attempt<()> {
-        self.before_removals(transaction, groups)?;
         let mut rows = self.rows(transaction)?;
         for group in groups {
             for change in &group.live {
@@ -60,12 +59,6 @@ impl Commit {
             }
         }
         Ok(())
-    }
-
-    /// What is left for later would bring back what is removed now: it is written first.
-    pub(super) fn before_removals(&self, transaction: &Connection, groups: &[CommittedGroup]) -> Attempt<()> {
-        let mut changes = groups.iter().flat_map(|group| &group.live);
-        if changes.all(|change| change.receipt.is_some()) { Ok(()) } else { later::write_all(transaction, self.pickup) }
     }
 
     /// Lets the units of a brief deployment out of the quarantine.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::brief::{self, Brief, write_out};
 use super::commit::Commit;
 use super::content::index;
+use super::later::Wrote;
 use super::rows::Rows;
 use super::state::{GroupState, Record};
 use super::{
@@ -97,7 +98,7 @@ impl Journal {
     /// nothing is written.
     pub(crate) fn committed(&mut self, id: DeploymentId, groups: &[CommittedGroup], now: i64) -> Result<()> {
         let kept = self.kept(id);
-        let mut is_written = true;
+        let mut wrote = Wrote::All;
         // One that fails may have been written all the same: then it is not known what was left.
         let left = self.left.take();
         let (pickup, brief) = self.write(JournalWrite::Commit, |transaction| {
@@ -109,7 +110,7 @@ impl Journal {
                     let next = state.next(Record::Committed)?;
                     let is_moved = next != *state;
                     if is_moved {
-                        is_written = later::commit(transaction, &commit, brief, groups)?;
+                        wrote = later::commit(transaction, &commit, brief, groups, left.as_ref())?;
                         commit.release(transaction, brief)?;
                         brief::advance(transaction, id, next)?;
                     }
@@ -118,7 +119,13 @@ impl Journal {
                 None => {
                     write_out(transaction, id)?;
                     let moved = advance_all(transaction, id, &numbers, Record::Committed, Some(now))?;
-                    commit.before_removals(transaction, groups)?;
+                    let mut changes = groups.iter().flat_map(|group| &group.live);
+                    // What is left for later would bring back what is removed now.
+                    if changes.any(|change| change.receipt.is_none())
+                        && left.as_ref().is_none_or(|left| left.may_be_of(commit.pickup))
+                    {
+                        later::write_all(transaction, commit.pickup)?;
+                    }
                     // Of those that are committed already, later generations may have changed what is live since.
                     commit.live(transaction, groups.iter().filter(|group| moved.contains(&group.group)))?;
                     for run in runs(&moved) {
@@ -145,8 +152,8 @@ impl Journal {
             Ok((commit.pickup, brief))
         })?;
         self.left = left;
-        if let Some((brief, _)) = brief.as_ref().filter(|_| !is_written) {
-            self.leave(pickup, brief);
+        if let Some((brief, _)) = &brief {
+            self.leave(pickup, brief, wrote);
         }
         self.brief = brief.map(|(brief, _)| (id, brief));
         Ok(())

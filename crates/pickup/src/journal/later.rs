@@ -4,7 +4,7 @@
 //! both. So what a large one left is written into these tables when there is nothing else to do, in the order of generations;
 //! whoever asks before reads the briefs, too.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -17,6 +17,9 @@ use crate::path::UnitPath;
 
 /// Deployments that change fewer units are not worth coming back for.
 const LATER_MIN: usize = if cfg!(test) { 2 } else { 64 };
+
+/// So many units may be left at once: whoever needs one of them waits until all of them are written.
+const LEFT_MAX: usize = if cfg!(test) { 12 } else { 1 << 17 };
 
 /// A deployment of which not all is written.
 pub(super) struct Unwritten {
@@ -44,36 +47,55 @@ pub(super) struct LiveLater<'a> {
     pub receipt: Option<&'a str>,
 }
 
-/// The units that a journal left for later since it was opened, by a number that says which one it is not.
+/// What a journal left for later since it was opened. The units of which `live` does not tell yet are known by a hash: one that
+/// is not here was not left.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     hasher: RandomState,
-    units: HashSet<u64>,
+    units: HashMap<i64, HashSet<u64>>,
+    /// How many units are not written, whatever it is of them.
+    count: usize,
 }
 
 impl Left {
     fn add(&mut self, pickup: i64, brief: &Brief) {
-        let numbers = brief.steps().map(|(step, of)| self.hasher.hash_one((pickup, of.name.as_str(), &step.unit.path)));
-        self.units.extend(numbers);
+        let numbers = brief.steps().map(|(step, of)| self.hasher.hash_one((of.name.as_str(), &step.unit.path)));
+        self.units.entry(pickup).or_default().extend(numbers);
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.units.is_empty()
+    /// Whether all is written.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Whether what is live of anything of the pickup may have been left.
+    pub(super) fn may_be_of(&self, pickup: i64) -> bool {
+        self.units.contains_key(&pickup)
     }
 
     /// Whether what is live of it may have been left.
     pub(super) fn may_hold(&self, pickup: i64, deployer: &str, unit: &UnitPath) -> bool {
-        !self.is_empty() && self.units.contains(&self.hasher.hash_one((pickup, deployer, unit)))
+        self.units.get(&pickup).is_some_and(|units| units.contains(&self.hasher.hash_one((deployer, unit))))
     }
 }
 
+/// What a commit wrote of a brief deployment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wrote {
+    All,
+    /// What is live, but not what the generation consists of.
+    Live,
+    /// Neither.
+    Neither,
+}
+
 impl Journal {
-    /// Writes what one commit left for later. Whether there may be more of that. After a failure there is none until the next
-    /// large commit or the next start: nothing is lost, and whoever asks reads the brief.
+    /// Writes what one commit left for later. Whether there may be more of that.
     pub(crate) fn write_later(&mut self) -> Result<bool> {
-        if !std::mem::take(&mut self.has_unwritten) {
+        if self.left.as_ref().is_some_and(Left::is_nothing) {
             return Ok(false);
         }
+        // If it fails, it is not known what is written.
         let left = self.left.take();
         let next = self.read(|view| {
             let mut find = view.prepare_cached("SELECT min(deployment) FROM unwritten")?;
@@ -84,8 +106,35 @@ impl Journal {
             return Ok(false);
         };
         self.write(JournalWrite::Later, |transaction| write(transaction, DeploymentId(next)))?;
-        (self.left, self.has_unwritten) = (left, true);
+        self.left = left;
         Ok(true)
+    }
+
+    /// Writes what was left of a pickup, if it may be of one of these units: what is deployed again and again is not looked for in
+    /// briefs each time.
+    pub(crate) fn write_left_of(&mut self, pickup: &str, asked: &[(&str, &UnitPath)]) -> Result<()> {
+        if self.left.as_ref().is_some_and(Left::is_nothing) {
+            return Ok(());
+        }
+        let id: Option<i64> = self.read_at_once(|view| {
+            let mut find = view.prepare_cached("SELECT id FROM pickup WHERE name = ?1")?;
+            Ok(find.query_row([pickup], |row| row.get(0)).optional()?)
+        })?;
+        let Some(id) = id else { return Ok(()) };
+        let may_hold = |left: &Left| asked.iter().any(|(deployer, unit)| left.may_hold(id, deployer, unit));
+        if self.left.as_ref().is_some_and(|left| !may_hold(left)) {
+            return Ok(());
+        }
+        let left = self.left.take();
+        self.write(JournalWrite::Later, |transaction| write_all(transaction, id))?;
+        match left {
+            Some(mut left) => {
+                left.units.remove(&id);
+                self.left = Some(left);
+            }
+            None => self.look_for_left(),
+        }
+        Ok(())
     }
 
     /// Looks whether anything was left by whoever had the journal before. Where it is damaged that is not known, and whoever asks
@@ -95,37 +144,50 @@ impl Journal {
         self.left = is_any.is_ok_and(|is_any| !is_any).then(Left::default);
     }
 
-    /// Notes that what `brief` is about was left for later.
-    pub(super) fn leave(&mut self, pickup: i64, brief: &Brief) {
-        self.has_unwritten = true;
-        if let Some(left) = &mut self.left {
+    /// Notes what was left of a brief deployment.
+    pub(super) fn leave(&mut self, pickup: i64, brief: &Brief, wrote: Wrote) {
+        let Some(left) = &mut self.left else { return };
+        if wrote != Wrote::All {
+            left.count += brief.steps_changes().count();
+        }
+        if wrote == Wrote::Neither {
             left.add(pickup, brief);
         }
     }
 }
 
 /// Writes what a brief deployment that is committed now left live and what its generation consists of, or notes that it is to be
-/// written. Whether it is.
+/// written. What was `left` before is known, or all is written that can be.
 pub(super) fn commit(
     transaction: &Connection,
     commit: &Commit,
     brief: &Brief,
     groups: &[CommittedGroup],
-) -> Attempt<bool> {
-    let is_written = brief.steps_changes().count() < LATER_MIN;
-    let receipt = if is_written { None } else { common_receipt(brief, groups) };
+    left: Option<&Left>,
+) -> Attempt<Wrote> {
+    let count = brief.steps_changes().count();
+    let is_left = count >= LATER_MIN && left.is_some_and(|left| left.count + count <= LEFT_MAX);
+    let receipt = if is_left { common_receipt(brief, groups) } else { None };
     if receipt.is_none() {
+        let may_come_back = |(step, deployer): (&Step, &Deployer)| {
+            left.is_none_or(|left| left.may_hold(commit.pickup, &deployer.name, &step.unit.path))
+        };
+        let gone = groups.iter().flat_map(|group| group.live.iter().map(|change| (group.group, change)));
+        let mut gone = gone.filter(|(_, change)| change.receipt.is_none());
+        if gone.any(|(group, change)| brief.find(group, change.step).is_some_and(may_come_back)) {
+            write_all(transaction, commit.pickup)?;
+        }
         commit.brief(transaction, brief, groups)?;
     }
-    if is_written {
+    if !is_left {
         versions(transaction, commit.pickup, commit.generation, brief)?;
-    } else {
-        let since = receipt.is_some().then_some(commit.now);
-        let mut note = transaction
-            .prepare_cached("INSERT OR IGNORE INTO unwritten (deployment, since, receipt) VALUES (?1, ?2, ?3)")?;
-        note.execute(params![commit.id.0, since, receipt])?;
+        return Ok(Wrote::All);
     }
-    Ok(is_written)
+    let since = receipt.is_some().then_some(commit.now);
+    let mut note = transaction
+        .prepare_cached("INSERT OR IGNORE INTO unwritten (deployment, since, receipt) VALUES (?1, ?2, ?3)")?;
+    note.execute(params![commit.id.0, since, receipt])?;
+    Ok(if receipt.is_some() { Wrote::Neither } else { Wrote::Live })
 }
 
 /// The receipt of all that is live of a deployment, if it is the same; and what has none was removed.
@@ -149,7 +211,7 @@ fn common_receipt(brief: &Brief, groups: &[CommittedGroup]) -> Option<String> {
     live.next().is_none().then(|| common.map(ToString::to_string).unwrap_or_default())
 }
 
-/// Writes what a deployment left for later, if it left anything. All that earlier ones left has to be written.
+/// Writes what a deployment left for later, if it left anything. What earlier ones of the pickup left must be written already.
 fn write(transaction: &Connection, id: DeploymentId) -> Attempt<()> {
     let mut find = transaction.prepare_cached(
         "SELECT deployment.pickup, deployment.generation, unwritten.since, unwritten.receipt
@@ -197,15 +259,16 @@ fn write_up_to(transaction: &Connection, pickup: i64, last: DeploymentId) -> Att
     ids.into_iter().try_for_each(|id| write(transaction, id))
 }
 
-/// The deployments of a pickup that left anything, oldest first.
-pub(super) fn unwritten(view: &Connection, pickup: &str) -> Attempt<Vec<Unwritten>> {
+/// The deployments of a pickup that left anything, oldest first; or only those of which `live` does not tell yet.
+pub(super) fn unwritten(view: &Connection, pickup: &str, only_live: bool) -> Attempt<Vec<Unwritten>> {
     let mut list = view.prepare_cached(
         "SELECT deployment.id, deployment.generation, unwritten.since, unwritten.receipt
          FROM unwritten JOIN deployment ON deployment.id = unwritten.deployment
-         WHERE deployment.pickup = (SELECT id FROM pickup WHERE name = ?1) ORDER BY deployment.generation",
+         WHERE deployment.pickup = (SELECT id FROM pickup WHERE name = ?1) AND (unwritten.since IS NOT NULL OR NOT ?2)
+         ORDER BY deployment.generation",
     )?;
     let mut unwritten = Vec::new();
-    let mut rows = list.query([pickup])?;
+    let mut rows = list.query(params![pickup, only_live])?;
     while let Some(row) = rows.next()? {
         let (since, receipt): (Option<i64>, Option<String>) = (row.get(2)?, row.get(3)?);
         let live = since.zip(receipt).map(|(_since, receipt)| Live {

@@ -160,7 +160,7 @@ impl Journal {
         limit: usize,
     ) -> Result<Vec<LiveReceipt>> {
         self.read(|view| {
-            let unwritten = later::unwritten(view, pickup)?;
+            let unwritten = later::unwritten(view, pickup, true)?;
             let mut rows = Vec::new();
             each(view, pickup, &later::live(&unwritten), after, |row| {
                 rows.push(LiveReceipt {
@@ -178,7 +178,7 @@ impl Journal {
     /// Tells `each` of everything that is live for a pickup, by deployer and path, receipts and contents left out.
     pub(crate) fn each_live(&self, pickup: &str, mut tell: impl FnMut(LiveKey<'_>)) -> Result<()> {
         self.read(|view| {
-            let unwritten = later::unwritten(view, pickup)?;
+            let unwritten = later::unwritten(view, pickup, true)?;
             each(view, pickup, &later::live(&unwritten), None, |row| {
                 let Row { deployer, path, config_digest, content, generation, .. } = row;
                 tell(LiveKey { deployer, path, config_digest, generation: generation.cast_unsigned(), content });
@@ -191,7 +191,7 @@ impl Journal {
     #[cfg(test)]
     pub(crate) fn live(&self, pickup: &str) -> Result<Vec<LiveRow>> {
         let mut rows = self.read(|view| {
-            let unwritten = later::unwritten(view, pickup)?;
+            let unwritten = later::unwritten(view, pickup, true)?;
             let mut rows = Vec::new();
             each(view, pickup, &later::live(&unwritten), None, |row| {
                 rows.push(LiveRow {
@@ -224,7 +224,7 @@ impl Journal {
                 id.is_some_and(|id| asked.iter().any(|(deployer, unit)| left.may_hold(id, deployer, unit)))
             };
             let is_left = self.left.as_ref().is_none_or(may_hold);
-            let unwritten = if is_left { later::unwritten(view, pickup)? } else { Vec::new() };
+            let unwritten = if is_left { later::unwritten(view, pickup, true)? } else { Vec::new() };
             let newer = later::live(&unwritten);
             let mut find = view.prepare_cached(
                 "SELECT receipt, generation FROM live WHERE pickup = ?1 AND deployer = ?2 AND path = ?3",
@@ -248,14 +248,14 @@ impl Journal {
             asked.iter().map(receipt).collect()
         };
         // The number of a pickup never changes.
-        let is_all_written = self.left.as_ref().is_some_and(Left::is_empty);
+        let is_all_written = self.left.as_ref().is_some_and(Left::is_nothing);
         if asked.len() <= 1 && is_all_written { self.read_at_once(find_all) } else { self.read(find_all) }
     }
 
     /// The content that `deployer` has live of `unit`.
     pub(crate) fn live_content(&self, pickup: &str, deployer: &str, unit: &UnitPath) -> Result<Option<Content>> {
         self.read(|view| {
-            let unwritten = later::unwritten(view, pickup)?;
+            let unwritten = later::unwritten(view, pickup, true)?;
             let newer = later::live(&unwritten);
             let later = newer.get(&(deployer, path_bytes(unit)));
             let mut find = view.prepare_cached(
@@ -343,7 +343,7 @@ impl Journal {
                     "generation {generation} of {pickup} is pruned, {oldest} is the oldest that is kept"
                 )));
             }
-            let unwritten = later::unwritten(view, pickup)?;
+            let unwritten = later::unwritten(view, pickup, false)?;
             let mut newer = BTreeMap::new();
             for of in unwritten.iter().filter(|of| of.generation <= generation.cast_signed()) {
                 let changes = of.brief.steps_changes();

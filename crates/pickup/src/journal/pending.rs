@@ -92,7 +92,7 @@ struct Newer {
 impl Newer {
     fn than(view: &Connection, deployment: &OpenDeployment) -> Attempt<Self> {
         let (pickup, generation) = (&deployment.pickup, deployment.generation.cast_signed());
-        let unwritten = later::unwritten(view, pickup)?;
+        let unwritten = later::unwritten(view, pickup, false)?;
         let (mut live, mut own) = (Vec::new(), Vec::new());
         live::each(view, pickup, &later::live(&unwritten), None, |row| {
             if row.generation >= generation {

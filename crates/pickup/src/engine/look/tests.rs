@@ -54,22 +54,26 @@ async fn what_came_and_went_holds_nothing_up() {
     assert!(pickup.is_busy, "the lane has something to do before all is heard");
 }
 
+/// Nobody waits for the rest of a thousand, or for an hour; but what fits into one change set is one.
 #[tokio::test]
-async fn of_a_burst_the_last_parts_are_small() {
-    let directory = tempfile::tempdir().unwrap();
-    let base = directory.path().canonicalize().unwrap();
-    fs::create_dir(base.join("in")).unwrap();
-    let config = PickupConfig { quiet: Duration::from_secs(3600), ..PickupConfig::new("p", base.join("in")) };
-    let (mut pickup, _aside) = knowing(&base, config);
-    pickup.is_recovered = true;
-    let files = (0..UNITS_MAX - 1).map(|number| number.to_string());
-    let notices = files.map(|name| {
-        fs::write(base.join("in").join(&name), &name).unwrap();
-        Notice::Entry { place: Place { root: 0, path: UnitPath::new(&name).unwrap() }, hint: Some(Hint::MovedIn) }
-    });
-    let notices = notices.collect();
-    pickup.hear(pickup.shared.now(), notices);
-    assert_eq!(pickup.in_hand.len(), 250, "nobody waits for the rest of a thousand, or for an hour");
+async fn of_a_burst_that_went_in_parts_the_last_are_small() {
+    for is_split in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().canonicalize().unwrap();
+        fs::create_dir(base.join("in")).unwrap();
+        let config = PickupConfig { quiet: Duration::from_secs(3600), ..PickupConfig::new("p", base.join("in")) };
+        let (mut pickup, _aside) = knowing(&base, config);
+        (pickup.is_recovered, pickup.is_split) = (true, is_split);
+        let files = (0..UNITS_MAX - 1).map(|number| number.to_string());
+        let notices = files.map(|name| {
+            fs::write(base.join("in").join(&name), &name).unwrap();
+            Notice::Entry { place: Place { root: 0, path: UnitPath::new(&name).unwrap() }, hint: Some(Hint::MovedIn) }
+        });
+        let notices = notices.collect();
+        pickup.hear(pickup.shared.now(), notices);
+        assert_eq!(pickup.in_hand.len(), if is_split { 250 } else { 0 });
+        assert_eq!((pickup.is_split, pickup.hints_left), (is_split, 0));
+    }
 }
 
 #[tokio::test]

@@ -248,6 +248,30 @@ fn a_journal_of_version_4_keeps_what_is_brief() {
     assert_eq!(journal.contents_at("app", 3).unwrap()[&path("a")], file(dir.path(), "3"));
 }
 
+/// In version 5 only what a generation consists of was left for later.
+#[test]
+fn a_journal_of_version_5_keeps_what_it_left_for_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let changes = [change("a", Some(file(dir.path(), "1"))), change("b", None)];
+    let intent = staged_before(intent(1, &changes));
+    let id = journal.intend(&intent, 1).unwrap();
+    journal.committed(id, &all_committed(&intent), 2).unwrap();
+    let told = |journal: &Journal| (journal.live("app").unwrap(), journal.contents_at("app", 1).unwrap());
+    let before = told(&journal);
+    journal.replace_receipt("app", "copy", &path("a"), &json!({ "generation": 1 })).unwrap();
+    let back = "DELETE FROM unit_version; INSERT INTO unwritten (deployment) SELECT id FROM deployment;
+                ALTER TABLE unwritten DROP COLUMN since; ALTER TABLE unwritten DROP COLUMN receipt;
+                ALTER TABLE unwritten RENAME TO unversioned; PRAGMA user_version = 5";
+    journal.connection.execute_batch(back).unwrap();
+    drop(journal);
+    let (mut journal, opened) = Journal::open(dir.path(), None, 0).unwrap();
+    assert_eq!(opened, Opened::Migrated { from: 5 });
+    assert_eq!(told(&journal), before);
+    while journal.write_later().unwrap() {}
+    assert_eq!(told(&journal), before);
+}
+
 #[test]
 fn a_reader_needs_no_daemon_and_changes_nothing() {
     let dir = tempfile::tempdir().unwrap();

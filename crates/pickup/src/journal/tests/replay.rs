@@ -240,20 +240,20 @@ fn what_is_left_for_later_takes_nothing_back_that_came_after_it() {
         };
         let all = ["a", "b", "c", "d"].map(|at| added(dir.path(), at, "1"));
         let first = run(&mut journal, &staged_before(intent(1, &all)));
-        // One after the other by itself, and two at once.
+        // One by itself, which is written at once, and the others two by two.
         run(&mut journal, &staged_before(intent(2, &[added(dir.path(), "a", "2")])));
-        run(&mut journal, &staged_before(intent(3, &[added(dir.path(), "d", "3"), change("c", None)])));
-        run(&mut journal, &staged_before(intent(4, &[change("b", None)])));
-        let last = run(&mut journal, &staged_before(intent(5, &[added(dir.path(), "b", "5"), change("d", None)])));
+        let third = run(&mut journal, &staged_before(intent(3, &[added(dir.path(), "d", "3"), change("c", None)])));
+        run(&mut journal, &staged_before(intent(4, &[added(dir.path(), "b", "4"), change("d", None)])));
         let tell = |journal: &Journal| -> Vec<(String, u64)> {
             let rows = journal.live("app").unwrap().into_iter();
             rows.map(|row| (row.unit.to_string(), row.generation)).collect()
         };
-        let expected = vec![("a".to_owned(), 2), ("b".to_owned(), 5)];
+        let expected = vec![("a".to_owned(), 2), ("b".to_owned(), 4)];
         assert_eq!(tell(&journal), expected);
         if is_written_out {
-            // Retired in parts, so that each has its row.
-            journal.retired(last, &[0]).unwrap();
+            // Retired in parts, so that each has its row; the removal of `c`, which the first brought, comes first.
+            journal.retired(third, &[0]).unwrap();
+            assert_eq!(tell(&journal), expected);
             journal.retired(first, &[1]).unwrap();
             assert_eq!(tell(&journal), expected);
         }
@@ -262,6 +262,66 @@ fn what_is_left_for_later_takes_nothing_back_that_came_after_it() {
         }
         assert_eq!(tell(&open(dir.path())), expected);
     }
+}
+
+/// A removal that is written at once is not taken back by what was left before.
+#[test]
+fn a_single_removal_is_not_taken_back() {
+    let dir = tempfile::tempdir().unwrap();
+    for is_another in [false, true] {
+        let mut journal = open(dir.path());
+        let generation = journal.next_generation("app").unwrap();
+        let added = ["a", "b"].map(|at| change(at, Some(file(dir.path(), &generation.to_string()))));
+        for intent in
+            [staged_before(intent(generation, &added)), staged_before(intent(generation + 1, &[change("a", None)]))]
+        {
+            if is_another {
+                journal = open(dir.path());
+            }
+            let id = journal.intend(&intent, 0).unwrap();
+            journal.committed(id, &all_committed(&intent), 0).unwrap();
+        }
+        let tell =
+            |journal: &Journal| journal.live("app").unwrap().iter().map(|row| row.unit.to_string()).collect::<Vec<_>>();
+        assert_eq!(tell(&journal), ["b"]);
+        while journal.write_later().unwrap() {}
+        assert_eq!(tell(&journal), ["b"]);
+    }
+}
+
+/// What is deployed once more is not sought in briefs each time, and no more is left than can be written soon.
+#[test]
+fn what_is_left_is_written_before_it_is_needed_or_too_much() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut journal = open(dir.path());
+    let rows = |journal: &Journal| -> (i64, i64) {
+        let sql = "SELECT (SELECT count(*) FROM live), (SELECT count(*) FROM unwritten)";
+        journal.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
+    };
+    let mut run = |journal: &mut Journal, generation: u64| {
+        let all: Vec<_> = (0..6).map(|at| change(&format!("{generation}/{at}"), Some(file(dir.path(), "1")))).collect();
+        let intent = staged_before(intent(generation, &all));
+        let id = journal.intend(&intent, 0).unwrap();
+        journal.committed(id, &all_committed(&intent), 0).unwrap();
+    };
+    run(&mut journal, 1);
+    run(&mut journal, 2);
+    assert_eq!(rows(&journal), (0, 2));
+    run(&mut journal, 3);
+    assert_eq!(rows(&journal), (6, 2), "twelve may be left here");
+    journal.write_left_of("app", &[("copy", &path("3/0")), ("other", &path("1/0"))]).unwrap();
+    journal.write_left_of("other", &[("copy", &path("1/0"))]).unwrap();
+    assert_eq!(rows(&journal), (6, 2), "nothing of that was left");
+    journal.write_left_of("app", &[("copy", &path("3/0")), ("copy", &path("1/0"))]).unwrap();
+    assert_eq!(rows(&journal), (18, 0));
+    let mut other = open(dir.path());
+    run(&mut other, 4);
+    drop(other);
+    let mut other = open(dir.path());
+    other.write_left_of("app", &[("copy", &path("9/0"))]).unwrap();
+    assert_eq!(rows(&other), (24, 0), "what another one left is not known by unit");
+    run(&mut other, 5);
+    assert_eq!(rows(&other), (24, 1));
 }
 
 /// What was left may be put back when its removal fails.
