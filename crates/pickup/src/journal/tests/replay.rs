@@ -298,7 +298,7 @@ fn what_is_left_is_written_before_it_is_needed_or_too_much() {
         let sql = "SELECT (SELECT count(*) FROM live), (SELECT count(*) FROM unwritten)";
         journal.connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap()
     };
-    let mut run = |journal: &mut Journal, generation: u64| {
+    let run = |journal: &mut Journal, generation: u64| {
         let all: Vec<_> = (0..6).map(|at| change(&format!("{generation}/{at}"), Some(file(dir.path(), "1")))).collect();
         let intent = staged_before(intent(generation, &all));
         let id = journal.intend(&intent, 0).unwrap();
