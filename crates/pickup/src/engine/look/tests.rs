@@ -96,6 +96,10 @@ async fn directories_that_are_watched_together_are_all_watched_and_listed() {
     pickup.hear(pickup.shared.now(), notices);
     assert_eq!(pickup.known.len(), names.len());
     assert!(pickup.watched.is_empty(), "the next that is told of one of them watches it anew");
+    // As if it had been watched together with others, and had gone before it was listed.
+    pickup.watched.insert(place("gone"));
+    pickup.hear(pickup.shared.now(), vec![Notice::Entry { place: place(&names[0]), hint: Some(Hint::Created) }]);
+    assert!(pickup.watched.is_empty());
     for name in &names {
         fs::write(base.join("in").join(name).join("y"), "y").unwrap();
     }
