@@ -215,13 +215,12 @@ fn common_receipt(brief: &Brief, groups: &[CommittedGroup]) -> Option<String> {
 fn write(transaction: &Connection, id: DeploymentId) -> Attempt<()> {
     let mut find = transaction.prepare_cached(
         "SELECT deployment.pickup, deployment.generation, unwritten.since, unwritten.receipt
-         FROM unwritten LEFT JOIN deployment ON deployment.id = unwritten.deployment WHERE unwritten.deployment = ?1",
+         FROM unwritten JOIN deployment ON deployment.id = unwritten.deployment WHERE unwritten.deployment = ?1",
     )?;
-    let found = find.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()?;
-    let Some((pickup, generation, since, receipt)) = found else { return Ok(()) };
-    let found: (Option<i64>, Option<i64>, Option<i64>, Option<String>) = (pickup, generation, since, receipt);
-    if let ((Some(pickup), Some(generation), since, receipt), Some((brief, _))) = (found, brief::find(transaction, id)?)
-    {
+    let found: Option<(i64, i64, Option<i64>, Option<String>)> =
+        find.query_row([id.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).optional()?;
+    // An orphan has nothing to write, and is forgotten.
+    if let (Some((pickup, generation, since, receipt)), Some((brief, _))) = (found, brief::find(transaction, id)?) {
         if let (Some(now), Some(receipt)) = (since, receipt) {
             let mut rows = Commit { id, pickup, generation, now, is_any_quarantined: false }.rows(transaction)?;
             for (step, deployer) in brief.steps() {
